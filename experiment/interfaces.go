@@ -1,0 +1,159 @@
+package experiment
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Fault is one way to break a target.
+type Fault interface {
+	// Plan returns the steps that break t, in order. It may read t's present
+	// state, so that it can be put back, but changes nothing. What a step
+	// makes carries run in its name.
+	Plan(ctx context.Context, run RunID, t Target) ([]Step, error)
+}
+
+// Op is one small change to a system, held as plain data, so that it can be
+// printed, kept in a journal and applied by another process.
+type Op interface {
+	// Apply makes the change. It gives ErrGone where its object is no longer
+	// the one planned (pid and start time, namespace, cgroup, link), and
+	// changes nothing then. Twice in a row is the same as once.
+	Apply(ctx context.Context) error
+	String() string // the change in one line
+}
+
+// Step is a change and the change that takes it back. A nil Undo says that it
+// cannot be taken back.
+type Step struct {
+	Do   Op `json:"do"`
+	Undo Op `json:"undo,omitempty"`
+}
+
+// Selector finds the targets that an action may touch.
+type Selector interface {
+	// Select returns all that match, in a stable order, the running ones only.
+	Select(ctx context.Context) ([]Target, error)
+}
+
+// Probe measures one number that tells how well the system does.
+type Probe interface {
+	// Measure returns the number; an error is a failed sample.
+	Measure(ctx context.Context) (float64, error)
+}
+
+// WindowProbe measures what happened between two moments, and waits until
+// that is known for all of it.
+type WindowProbe interface {
+	MeasureWindow(ctx context.Context, from, to time.Time) (float64, error)
+}
+
+// Inspector looks for what is wrong already. It changes nothing; a finding
+// may carry the steps that mend it.
+type Inspector interface {
+	Inspect(ctx context.Context, t Target) ([]Finding, error)
+}
+
+// Finding is one thing an Inspector found wrong.
+type Finding struct {
+	Rule, Message string
+	Mend          []Step
+}
+
+// Journal keeps what a run does, before it does it.
+type Journal interface {
+	// Append returns once e would survive the death of this process, and,
+	// where e announces a change, the death of the machine. It needs the
+	// run's lock.
+	Append(ctx context.Context, e Event) error
+	// Events returns what the journal of run holds, oldest first.
+	Events(ctx context.Context, run RunID) ([]Event, error)
+	// Open returns the runs that are not finished: they may have steps that
+	// are not taken back yet.
+	Open(ctx context.Context) ([]RunID, error)
+}
+
+// What a fault, op, selector or probe may be able to do besides. Each is asked
+// for in one place.
+type (
+	// Validator says what is wrong with a decoded section, as a FieldError
+	// where one field is to blame. It reads nothing but the value itself.
+	Validator interface{ Validate() error }
+
+	// Verifier tells, on an op, whether the change is in force, read back from
+	// the system itself, and whether it was felt. On an undo it tells whether
+	// what the step did is taken back: not in force is residue.
+	Verifier interface {
+		Verify(ctx context.Context) (Evidence, error)
+	}
+
+	// Instant says, on a fault, that it strikes once and holds nothing, so
+	// that an action needs no `for`.
+	Instant interface{ Instant() bool }
+
+	// Repeater says, on a fault, that it strikes again at an interval for as
+	// long as its action lasts. Zero means once.
+	Repeater interface{ Interval() time.Duration }
+
+	// Backed names the mechanism an op uses where there are several.
+	Backed interface{ Backend() string }
+
+	// Handled names the objects an op changes, so that two runs do not change
+	// one at the same time: "process:812:99123", "cgroup:31:/machine/web".
+	Handled interface{ Handles() []string }
+
+	// Durable says, on an undo, that what it takes back outlives the kernel
+	// (a file, a runtime's object) and must be taken back after a reboot too.
+	Durable interface{ Durable() bool }
+
+	// Measured gives, on a probe, the unit of its number: "s", "ratio",
+	// "/s", "B" or "" for a plain number.
+	Measured interface{ Unit() string }
+)
+
+// Sentinels that a caller tells apart.
+var (
+	// ErrGone says that the object of an op is no longer the one planned.
+	ErrGone = errors.New("the object is gone")
+	// ErrBusy says that another run, or somebody else, holds the object.
+	ErrBusy = errors.New("busy")
+	// ErrUnsupported says that this host cannot do what was asked.
+	ErrUnsupported = errors.New("unsupported")
+	// ErrProtected says that a target must never be touched.
+	ErrProtected = errors.New("protected")
+	// ErrNoMatch says that a selector found nothing to act on.
+	ErrNoMatch = errors.New("no target matches")
+)
+
+// SupersededError says that an undo left a value alone, because somebody has
+// changed it since this run wrote it.
+type SupersededError struct {
+	Object  string `json:"object"`
+	Read    string `json:"read"`    // the value before the run
+	Wrote   string `json:"wrote"`   // the value this run wrote
+	Present string `json:"present"` // the value found, left in place
+}
+
+// Error implements error.
+func (e *SupersededError) Error() string {
+	return e.Object + " was changed by somebody else since: it was " + e.Read +
+		", this run wrote " + e.Wrote + ", now it is " + e.Present + " and stays so"
+}
+
+// Evidence is what an op's Verify read back from the system.
+type Evidence struct {
+	InForce bool   `json:"inForce"`        // the change stands, or has had its effect
+	Felt    Felt   `json:"felt,omitempty"` // whether the target ran into it
+	What    string `json:"what,omitempty"` // what was read, in one line
+	Hint    string `json:"hint,omitempty"` // why it is not in force or not felt, and what to do
+}
+
+// Felt tells whether a target ran into a fault that is in force.
+type Felt string
+
+// The values of Felt. Nothing means that the op has no way to tell.
+const (
+	FeltYes Felt = "yes"
+	FeltNo  Felt = "no"
+)
