@@ -1,0 +1,305 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// action waits, strikes, holds the fault for as long as it should, and takes
+// it back.
+func (r *runner) action(ctx context.Context, i int) error {
+	a := r.x.Spec.Method[i]
+	sleep(ctx, a.After.D())
+	if err := interrupted(ctx); err != nil {
+		return err
+	}
+	err := r.strike(ctx, i, 1)
+	switch {
+	case errors.Is(err, experiment.ErrNoMatch), errors.Is(err, experiment.ErrGone):
+		return r.missed(i, err.Error())
+	case err != nil:
+		return err
+	}
+	early := r.hold(ctx, i)
+	if ctx.Err() == nil {
+		r.verifyHeld(ctx, i)
+	}
+	r.closeAction(i, early)
+	var s *Stop
+	if left := r.takeBackSteps(r.of(i, r.remaining())); len(left) > 0 && early == nil {
+		early = fmt.Errorf("%s: %d steps could not be taken back", a.Name, len(left))
+	} else if errors.As(early, &s) && s.Cause == experiment.CauseEnd {
+		early = nil
+	}
+	return early
+}
+
+// closeAction says in the journal that nothing is injected for i from now on.
+func (r *runner) closeAction(i int, early error) {
+	ev := experiment.Event{Kind: experiment.EventTakeBack, Action: i + 1, Cause: experiment.CauseEnd}
+	var s *Stop
+	if errors.As(early, &s) {
+		ev.Cause, ev.Message = s.Cause, s.Message
+	}
+	r.log(ev)
+}
+
+// hold waits until the action's end, and strikes again where its fault
+// repeats. It returns why it ended early.
+func (r *runner) hold(ctx context.Context, i int) error {
+	a := r.x.Spec.Method[i]
+	end := time.NewTimer(a.For.D())
+	defer end.Stop()
+	var again <-chan time.Time
+	if f, ok := a.Fault.(experiment.Repeater); ok && f.Interval() > 0 {
+		ticker := time.NewTicker(f.Interval())
+		defer ticker.Stop()
+		again = ticker.C
+	}
+	for n := 2; ; {
+		select {
+		case <-end.C:
+			return nil
+		case <-ctx.Done():
+			return interrupted(ctx)
+		case s := <-r.watch.broken:
+			r.watch.broken <- s // for the actions beside this one, and those to come
+			return s
+		case <-again:
+			if err := r.again(ctx, i, n); err != nil {
+				return err
+			}
+			n++
+		}
+	}
+}
+
+// again strikes once more. That nothing is left to strike just now is no
+// reason to end.
+func (r *runner) again(ctx context.Context, i, n int) error {
+	err := r.strike(ctx, i, n)
+	var unborne *ActionError
+	if errors.As(err, &unborne) {
+		r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("strike %d was left out: %v", n, err)})
+		return nil
+	}
+	return err
+}
+
+// strike plans action i anew and makes it so.
+func (r *runner) strike(ctx context.Context, i, n int) error {
+	r.planning.Lock()
+	defer r.planning.Unlock()
+	plan, err := r.plan.action(ctx, i, n)
+	if err != nil {
+		return err
+	}
+	if err := r.announce(ctx, i, plan); err != nil {
+		return err
+	}
+	r.markDuring()
+	start := time.Now()
+	if err := r.apply(ctx, i, plan, true); err != nil {
+		return err
+	}
+	r.log(experiment.Event{Kind: experiment.EventInjected, Action: i + 1, Seconds: time.Since(start).Seconds()})
+	return nil
+}
+
+// announce locks what the steps change, notes the state before, and writes the
+// steps down. Once it has returned, they are on disk.
+func (r *runner) announce(ctx context.Context, i int, plan *ActionPlan) error {
+	if err := r.lock(plan); err != nil {
+		return err
+	}
+	r.observe(ctx, plan.Targets)
+	r.plan.touch(plan.Targets)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.write(&experiment.Event{Kind: experiment.EventPlan, Action: i + 1, Plan: &plan.Plan})
+	r.write(&experiment.Event{Kind: experiment.EventAnnounce, Action: i + 1, Steps: plan.Steps})
+	if r.failed != nil {
+		return &Stop{experiment.CauseError, "write journal, so the fault was not injected: " + r.failed.Error()}
+	}
+	return nil
+}
+
+// lock takes the handles of the targets and of what the steps change.
+func (r *runner) lock(plan *ActionPlan) error {
+	var handles []string
+	for _, t := range plan.Targets {
+		for _, p := range t.PIDs {
+			handles = append(handles, p.Handle())
+		}
+	}
+	for _, s := range plan.Steps {
+		if h, ok := s.Do.(experiment.Handled); ok {
+			handles = append(handles, h.Handles()...)
+		}
+	}
+	for _, h := range handles {
+		if err := r.engine.Handles.Acquire(r.run, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// observe writes down the state of targets that were not seen before.
+func (r *runner) observe(ctx context.Context, targets []experiment.Target) {
+	for _, t := range targets {
+		seen, err := r.engine.System.Observe(ctx, t)
+		if err != nil {
+			r.log(experiment.Event{Kind: experiment.EventWarning, Message: "read the state of " + t.Name + ": " + err.Error()})
+		}
+		r.mu.Lock()
+		for _, o := range seen {
+			if _, known := r.past.before[o.Object]; !known {
+				r.write(&experiment.Event{Kind: experiment.EventObserved, Observed: &o})
+			}
+		}
+		r.mu.Unlock()
+	}
+}
+
+// markDuring notes when the first fault came.
+func (r *runner) markDuring() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.firstIn == 0 {
+		r.firstIn = r.engine.Boot()
+		r.write(&experiment.Event{Kind: experiment.EventPhase, Phase: &experiment.PhaseMark{Name: experiment.PhaseDuring, Since: r.firstIn}})
+		r.watch.during(r.firstIn)
+	}
+}
+
+// apply makes the announced steps so, and verifies them. Where a target has
+// left meanwhile, it plans one in its place, once.
+func (r *runner) apply(ctx context.Context, i int, plan *ActionPlan, retry bool) error {
+	byID := map[string]experiment.Target{}
+	for _, t := range plan.Targets {
+		byID[t.ID] = t
+	}
+	skip := map[string]bool{}
+	for _, s := range plan.Steps {
+		if skip[s.Target] {
+			continue
+		}
+		err := r.applyStep(ctx, s)
+		switch {
+		case errors.Is(err, experiment.ErrGone) && retry:
+			skip[s.Target] = true
+			if err := r.instead(ctx, i, byID[s.Target]); err != nil {
+				return err
+			}
+		case errors.Is(err, experiment.ErrGone):
+			return r.missed(i, fmt.Sprintf("%s: the target left before the change, twice", s.Do))
+		case err != nil:
+			return err
+		}
+	}
+	return r.verify(ctx, i, plan, skip)
+}
+
+// instead strikes a target in the place of one that is gone.
+func (r *runner) instead(ctx context.Context, i int, gone experiment.Target) error {
+	plan, err := r.plan.replan(ctx, i, gone)
+	if err != nil {
+		return r.missed(i, err.Error())
+	}
+	if err := r.announce(ctx, i, plan); err != nil {
+		return err
+	}
+	return r.apply(ctx, i, plan, false)
+}
+
+// applyStep makes one change, unless rollback has begun.
+func (r *runner) applyStep(ctx context.Context, s experiment.PlannedStep) error {
+	if err := interrupted(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
+	defer cancel()
+	start := time.Now()
+	err := s.Do.Apply(ctx)
+	ev := experiment.Event{Kind: experiment.EventApplied, Step: s.N, Seconds: time.Since(start).Seconds()}
+	if err != nil {
+		ev.Error = err.Error()
+		err = fmt.Errorf("%s: %w", s.Do, err)
+	}
+	r.log(ev)
+	return err
+}
+
+// verify reads back that the steps are in force.
+func (r *runner) verify(ctx context.Context, i int, plan *ActionPlan, skip map[string]bool) error {
+	for _, s := range plan.Steps {
+		if skip[s.Target] {
+			continue
+		}
+		h := heldStep{s, i}
+		r.mu.Lock()
+		r.held[i] = append(r.held[i], h)
+		r.mu.Unlock()
+		ev, err := r.verifyStep(ctx, h)
+		if err != nil {
+			return r.missed(i, fmt.Sprintf("%s: whether it is in force cannot be read: %v", s.Do, err))
+		}
+		if !ev.InForce {
+			return r.missed(i, fmt.Sprintf("%s: not in force: %s", s.Do, hint(ev)))
+		}
+	}
+	return nil
+}
+
+func hint(ev experiment.Evidence) string {
+	if ev.Hint == "" {
+		return ev.What
+	}
+	return ev.What + ": " + ev.Hint
+}
+
+// verifyStep asks the step whether it is in force. One that cannot tell is
+// taken at its word, which is that Apply gave no error.
+func (r *runner) verifyStep(ctx context.Context, h heldStep) (experiment.Evidence, error) {
+	v, ok := h.Do.(experiment.Verifier)
+	if !ok {
+		return experiment.Evidence{InForce: true}, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), verifyTimeout)
+	defer cancel()
+	ev, err := v.Verify(ctx)
+	if err == nil {
+		r.log(experiment.Event{Kind: experiment.EventVerified, Step: h.N, Action: h.action + 1, Evidence: &ev})
+	}
+	return ev, err
+}
+
+// verifyHeld asks again at the action's end: was it in force all along, and
+// was it felt?
+func (r *runner) verifyHeld(ctx context.Context, i int) {
+	r.mu.Lock()
+	held := r.held[i]
+	r.mu.Unlock()
+	for _, h := range held {
+		ev, err := r.verifyStep(ctx, h)
+		switch {
+		case errors.Is(err, experiment.ErrGone):
+			r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s: the target left while the fault was on", h.Do)})
+		case err != nil:
+			r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s: whether it was still in force cannot be read: %v", h.Do, err)})
+		case !ev.InForce:
+			r.missed(i, fmt.Sprintf("%s: no longer in force at the end: %s", h.Do, hint(ev)))
+		}
+	}
+}
+
+// missed says that action i did not take, and returns why the run ends.
+func (r *runner) missed(i int, why string) error {
+	r.log(experiment.Event{Kind: experiment.EventMissed, Action: i + 1, Message: why})
+	return &Stop{experiment.CauseNotInjected, why}
+}

@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// arm starts the guardian, before the first change.
+func (r *runner) arm(ctx context.Context) error {
+	slack := r.engine.Slack
+	if slack == 0 {
+		slack = DefaultSlack
+	}
+	deadline := r.engine.Boot().Add(allowed(r.x) + slack)
+	armed, err := r.engine.Guardian.Arm(context.WithoutCancel(ctx), r.run, deadline)
+	if err != nil {
+		return fmt.Errorf("arm the guardian, so nothing was injected: %w", err)
+	}
+	r.armed = armed
+	mark := armed.Mark()
+	r.log(experiment.Event{Kind: experiment.EventGuardian, Guardian: &mark})
+	go func() {
+		select {
+		case <-armed.Died():
+			r.stop(&Stop{experiment.CauseGuardian, "the guardian died"})
+		case <-ctx.Done():
+		}
+	}()
+	return interrupted(ctx)
+}
+
+// disarm sends the guardian away. Nothing is left for it to do, or, where the
+// journal is still open, it looks for itself.
+func (r *runner) disarm() error {
+	if r.armed == nil {
+		return nil
+	}
+	return r.armed.Disarm()
+}
+
+// allowed is how long a run may last from its first action by what the file
+// says: the longest of each group of actions, and the recovery.
+func allowed(x *experiment.Experiment) time.Duration {
+	total := x.Spec.Recovery.Within.D() + x.Spec.Steady.For.D()
+	for _, group := range groups(x.Spec.Method) {
+		var longest time.Duration
+		for _, i := range group {
+			a := x.Spec.Method[i]
+			longest = max(longest, a.After.D()+a.For.D())
+		}
+		total += longest
+	}
+	return total
+}

@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// ending looks for what a run left, after its last undo, and closes it.
+type ending struct {
+	engine   *Engine
+	run      experiment.RunID
+	log      logger
+	past     *past
+	rebooted bool
+	lines    []string // of residue
+}
+
+// inspect looks for residue and drift. left are the steps that could not be
+// taken back.
+func (n *ending) inspect(ctx context.Context, left []experiment.PlannedStep) {
+	for _, s := range left {
+		n.lines = append(n.lines, fmt.Sprintf("step %d is not taken back; by hand: %s", s.N, s.Undo))
+	}
+	if !n.rebooted {
+		n.verifyUndone(ctx, left)
+		found, err := n.engine.System.Leftovers(ctx, n.run)
+		n.lines = append(n.lines, found...)
+		if err != nil {
+			n.log(experiment.Event{Kind: experiment.EventWarning, Message: "search for leftovers: " + err.Error()})
+		}
+	}
+	if len(n.lines) > 0 {
+		n.log(experiment.Event{Kind: experiment.EventResidue, Lines: n.lines})
+	}
+	if !n.rebooted {
+		n.drift(ctx)
+	}
+}
+
+// verifyUndone looks for every object that a step named.
+func (n *ending) verifyUndone(ctx context.Context, left []experiment.PlannedStep) {
+	for _, s := range n.past.all {
+		v, ok := s.Undo.(experiment.Verifier)
+		if !ok || slices.ContainsFunc(left, func(l experiment.PlannedStep) bool { return l.N == s.N }) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+		ev, err := v.Verify(ctx)
+		cancel()
+		switch {
+		case errors.Is(err, experiment.ErrGone): // a target that is gone has no residue
+		case err != nil:
+			n.lines = append(n.lines, fmt.Sprintf("step %d: whether it is taken back cannot be read: %v; see: %s", s.N, err, s.Undo))
+		case !ev.InForce && !n.laterSuperseded(s.N):
+			n.lines = append(n.lines, fmt.Sprintf("step %d is still in force (%s); by hand: %s", s.N, ev.What, s.Undo))
+		}
+	}
+}
+
+// laterSuperseded tells whether the undo of step was left out on purpose,
+// because somebody else has changed the value since.
+func (n *ending) laterSuperseded(step int) bool { return n.past.superseded[step] }
+
+// drift compares the state of each target with what it was before.
+func (n *ending) drift(ctx context.Context) {
+	if len(n.past.before) == 0 {
+		return
+	}
+	now := map[string]experiment.Observation{}
+	for _, t := range n.past.targets {
+		if !n.engine.System.Alive(t) {
+			continue
+		}
+		seen, err := n.engine.System.Observe(ctx, t)
+		if err != nil {
+			n.log(experiment.Event{Kind: experiment.EventWarning, Message: "read the state of " + t.Name + " again: " + err.Error()})
+		}
+		for _, o := range seen {
+			now[o.Object] = o
+		}
+	}
+	if found := Differences(n.past.before, now); len(found) > 0 {
+		n.log(experiment.Event{Kind: experiment.EventDrift, Drift: found})
+	}
+}
+
+// Differences lists the objects in both whose lines are not the same.
+func Differences(before, now map[string]experiment.Observation) []experiment.Drift {
+	var out []experiment.Drift
+	for _, object := range slices.Sorted(maps.Keys(before)) {
+		after, ok := now[object]
+		if !ok {
+			continue
+		}
+		d := experiment.Drift{Object: object, Gone: missing(before[object].Lines, after.Lines), New: missing(after.Lines, before[object].Lines)}
+		if len(d.Gone)+len(d.New) > 0 {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// missing returns the lines of a that are not in b.
+func missing(a, b []string) []string {
+	in := make(map[string]int, len(b))
+	for _, line := range b {
+		in[line]++
+	}
+	var out []string
+	for _, line := range a {
+		if in[line]--; in[line] < 0 {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// whole waits until every workload has as many running targets as before, or
+// until deadline, and reports those that have not.
+func (n *ending) whole(ctx context.Context, deadline time.Time) {
+	for {
+		gaps, err := n.gaps(ctx)
+		switch {
+		case err == nil && len(gaps) == 0:
+			return
+		case time.Now().Before(deadline):
+			time.Sleep(gapPoll)
+			continue
+		case err != nil:
+			n.log(experiment.Event{Kind: experiment.EventWarning, Message: "count the workloads: " + err.Error()})
+		default:
+			n.log(experiment.Event{Kind: experiment.EventGaps, Gaps: gaps})
+		}
+		return
+	}
+}
+
+// gaps counts the workloads that the run has touched.
+func (n *ending) gaps(ctx context.Context) ([]experiment.Gap, error) {
+	if n.past.header == nil || n.rebooted {
+		return nil, nil
+	}
+	struck := map[string]bool{}
+	for _, t := range n.past.targets {
+		struck[t.Workload] = true
+	}
+	gaps := map[string]experiment.Gap{}
+	for i, before := range n.past.normal {
+		selector := n.past.header.Experiment.Actions[i].Target.Selector
+		if len(before) == 0 || selector == nil {
+			continue
+		}
+		now, err := countNow(ctx, selector, before)
+		if err != nil {
+			return nil, err
+		}
+		for w, was := range before {
+			if struck[w] && now[w] < was {
+				gaps[w] = experiment.Gap{Workload: w, Before: was, Now: now[w]}
+			}
+		}
+	}
+	var out []experiment.Gap
+	for _, w := range slices.Sorted(maps.Keys(gaps)) {
+		out = append(out, gaps[w])
+	}
+	return out, nil
+}
+
+func countNow(ctx context.Context, s experiment.Selector, before map[string]int) (map[string]int, error) {
+	found, err := s.Select(ctx)
+	if err != nil && !errors.Is(err, experiment.ErrNoMatch) {
+		return nil, err
+	}
+	return workloads(ctx, s, found, before)
+}
+
+// close moves the journal to those done where everything is taken back and
+// written down, and leaves it to the next sweep otherwise.
+func (n *ending) close(clean bool, journal error) error {
+	var errs []error
+	if journal != nil {
+		errs = append(errs, fmt.Errorf("write journal (what was broken is put back as far as this says): %w", journal))
+	}
+	if err := n.engine.Handles.Release(n.run); err != nil {
+		errs = append(errs, err)
+	}
+	if clean && journal == nil {
+		errs = append(errs, n.engine.Journals.Finish(n.run))
+	} else {
+		n.engine.Journals.Release(n.run)
+	}
+	return errors.Join(errs...)
+}
+
+// Describe writes a step and its undo in two columns, for plan.
+func Describe(s experiment.PlannedStep) (do, undo string) {
+	if s.Undo == nil {
+		return s.Do.String(), "none"
+	}
+	return s.Do.String(), strings.TrimSpace(s.Undo.String())
+}
+
+// InForce returns a run's header, nil where its journal has none yet, and the
+// steps that were announced, can be taken back and are not yet.
+func InForce(events []experiment.Event) (*experiment.Header, []experiment.PlannedStep) {
+	p := fold(events)
+	return p.header, slices.DeleteFunc(p.steps, func(s experiment.PlannedStep) bool { return s.Undo == nil })
+}

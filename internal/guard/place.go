@@ -1,0 +1,141 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+	godbus "github.com/godbus/dbus/v5"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// scopeTimeout is how long systemd may take to make a scope.
+const scopeTimeout = time.Second
+
+// place moves the guardian out of what its runner could be killed with. It
+// returns where it stands, and what it would not outlive.
+func (g Guard) place(ctx context.Context, run experiment.RunID, pid int) (place, warning string) {
+	var warnings []string
+	scope, err := scope(ctx, run, pid)
+	switch {
+	case err == nil:
+		place = scope
+	case !errors.Is(err, errNoSystemd):
+		warnings = append(warnings, "systemd made no scope for it: "+err.Error())
+	}
+	if place == "" {
+		place, err = g.topmost(pid)
+		if err != nil {
+			warnings = append(warnings, "it shares the runner's cgroup, and would be killed with it: "+err.Error())
+		}
+	}
+	if initial, err := g.FS.InitialPIDNamespace(); err == nil && !initial {
+		warnings = append(warnings, "it cannot outlive PID 1 of this PID namespace")
+	}
+	return place, strings.Join(warnings, "; ")
+}
+
+var errNoSystemd = errors.New("systemd does not run here")
+
+// Systemd tells whether systemd manages this host (sd_booted(3)).
+func Systemd() bool {
+	info, err := os.Lstat("/run/systemd/system")
+	return err == nil && info.IsDir()
+}
+
+// scope asks systemd for a scope with the guardian in it
+// (org.freedesktop.systemd1(5), StartTransientUnit).
+func scope(ctx context.Context, run experiment.RunID, pid int) (string, error) {
+	if !Systemd() {
+		return "", errNoSystemd
+	}
+	ctx, cancel := context.WithTimeout(ctx, scopeTimeout)
+	defer cancel()
+	connect := dbus.NewUserConnectionContext
+	if os.Geteuid() == 0 {
+		connect = dbus.NewSystemConnectionContext
+	}
+	conn, err := connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	name := "simian-guardian-" + string(run) + ".scope"
+	done := make(chan string, 1)
+	if _, err := conn.StartTransientUnitContext(ctx, name, "fail", []dbus.Property{
+		dbus.PropDescription("takes back run " + string(run) + " of simian when its runner dies"),
+		dbus.PropPids(uint32(pid)),
+		{Name: "CollectMode", Value: godbus.MakeVariant("inactive-or-failed")},
+	}, done); err != nil {
+		return "", err
+	}
+	select {
+	case result := <-done:
+		if result != "done" {
+			return "", fmt.Errorf("the job ended with %q", result)
+		}
+		return name, nil
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// topmost moves the guardian into the topmost cgroup of each hierarchy: it is
+// there already, and nothing has to be made or removed.
+func (g Guard) topmost(pid int) (string, error) {
+	roots, err := g.FS.CgroupRoots()
+	if err != nil {
+		return "", err
+	}
+	if len(roots) == 0 {
+		return "no cgroup is mounted", nil
+	}
+	var errs []error
+	for _, dir := range roots {
+		if err := move(filepath.Join(dir, "cgroup.procs"), pid); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) == len(roots) || len(errs) > 0 && !g.apart(pid) {
+		return "the runner's cgroup", errors.Join(errs...)
+	}
+	return "the topmost cgroup", nil
+}
+
+// apart tells whether the guardian shares no cgroup with the runner, but for
+// topmost ones.
+func (g Guard) apart(pid int) bool {
+	mine, err1 := g.FS.Cgroup(os.Getpid())
+	its, err2 := g.FS.Cgroup(pid)
+	roots, err3 := g.FS.CgroupRoots()
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return false
+	}
+	top := map[string]bool{"": true}
+	for _, r := range roots {
+		top[r] = true
+	}
+	for controller, dir := range its.V1 {
+		if !top[dir.Path] && dir == mine.V1[controller] {
+			return false
+		}
+	}
+	return top[its.V2.Path] || its.V2 != mine.V2
+}
+
+func move(file string, pid int) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(strconv.Itoa(pid))
+	return err
+}

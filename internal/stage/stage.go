@@ -1,0 +1,74 @@
+// Package stage is what runs before the rest of the binary is initialised: the
+// guardian, which must be small and quick. It imports the standard library
+// only, and its path sorts before most of what Simian links in, so that its
+// init comes before theirs (Go initialises packages by import path among those
+// whose imports are ready).
+package stage
+
+import (
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// GuardianName is argv[0] of a guardian.
+const GuardianName = "simian-guardian"
+
+// Socket is the file descriptor on which a guardian and its runner talk:
+// the guardian says Ready once it watches, the runner says Disarm once
+// nothing is left to take back. Each is one packet of one byte.
+const Socket = 3
+
+// What is said on Socket.
+const (
+	Ready  = 'R'
+	Disarm = 'D'
+)
+
+// Order is what a guardian is told.
+type Order struct {
+	RunnerPID      int
+	DeadlineBootNs int64    // on CLOCK_BOOTTIME: the runner is killed then
+	Died           []string // the command that takes back when the runner has died
+	Late           []string // the command that takes back when it had to be killed
+}
+
+// Args returns the guardian's argument list. Its process is started from
+// /proc/self/exe with Socket open.
+func (o Order) Args() []string {
+	args := []string{GuardianName, strconv.Itoa(o.RunnerPID), strconv.FormatInt(o.DeadlineBootNs, 10), strconv.Itoa(len(o.Died))}
+	return append(append(args, o.Died...), o.Late...)
+}
+
+func parseOrder(args []string) (o Order, ok bool) {
+	if len(args) < 4 {
+		return o, false
+	}
+	pid, err1 := strconv.Atoi(args[1])
+	deadline, err2 := strconv.ParseInt(args[2], 10, 64)
+	n, err3 := strconv.Atoi(args[3])
+	rest := args[4:]
+	if err1 != nil || err2 != nil || err3 != nil || n < 1 || n >= len(rest) {
+		return o, false
+	}
+	return Order{pid, deadline, rest[:n], rest[n:]}, true
+}
+
+func init() {
+	if len(os.Args) == 0 || os.Args[0] != GuardianName {
+		return
+	}
+	order, ok := parseOrder(os.Args)
+	if !ok {
+		os.Exit(2)
+	}
+	os.Exit(guard(order))
+}
+
+// takeOver turns this process into the one that takes the run back.
+func takeOver(command []string) int {
+	if err := syscall.Exec("/proc/self/exe", command, os.Environ()); err != nil {
+		return 1
+	}
+	return 0
+}
