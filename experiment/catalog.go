@@ -20,61 +20,84 @@ type Catalog[T any] map[string]func() T
 func (c Catalog[T]) Names() []string { return slices.Sorted(maps.Keys(c)) }
 
 // Name returns the name that v's type goes by, or "" where it is none of the
-// catalogue's.
+// catalogue's. A pointer goes by the name of what it points to.
 func (c Catalog[T]) Name(v T) string {
-	for name, make := range c {
-		if reflect.TypeOf(make()) == reflect.TypeOf(v) {
+	t := reflect.TypeOf(v)
+	for _, name := range c.Names() {
+		have := reflect.TypeOf(c[name]())
+		if have == t || t != nil && t.Kind() == reflect.Pointer && have == t.Elem() {
 			return name
 		}
 	}
 	return ""
 }
 
-// sectionError is an error inside a section that a catalogue decoded.
-type sectionError struct {
-	name string // the section's type
-	err  error
-}
-
-func (e *sectionError) Error() string { return e.name + ": " + e.err.Error() }
-func (e *sectionError) Unwrap() error { return e.err }
-
-// unknownTypeError says that a section names no type, or one that is unknown.
-type unknownTypeError struct {
-	what, name string
-	known      []string
-}
-
-func (e *unknownTypeError) Error() string {
-	if e.name == "" {
-		return "type is missing" + valid("types", e.name, e.known)
+// plural is what `simian list` calls what the catalogue holds; ops, which no
+// file names, are not listed.
+func (c Catalog[T]) plural() string {
+	switch reflect.TypeFor[T]() {
+	case reflect.TypeFor[Fault]():
+		return "faults"
+	case reflect.TypeFor[Selector]():
+		return "targets"
+	case reflect.TypeFor[Probe]():
+		return "probes"
 	}
-	return fmt.Sprintf("unknown type %q%s", e.name, valid("types", e.name, e.known))
+	return ""
+}
+
+// unknownType says that name is none of the catalogue's.
+func (c Catalog[T]) unknownType(problem, name string) error {
+	if c.plural() == "" {
+		return errors.New(problem)
+	}
+	return errors.New(problem + valid("types", name, c.Names(), c.plural()))
+}
+
+// typeOf returns the type that a section names.
+func (c Catalog[T]) typeOf(s section) (string, error) {
+	raw, ok := s.find("type")
+	if !ok {
+		var p *placedError
+		if err := missing("type", "", s.names()); errors.As(err, &p) && p.ptr != "" {
+			return "", err
+		}
+		return "", c.unknownType("type is missing", "")
+	}
+	if raw.Kind() != '"' {
+		return "", &placedError{"/type", errors.New("want text, not " + kindName(raw.Kind()))}
+	}
+	var name string
+	if err := json.Unmarshal(raw, &name); err != nil {
+		return "", &placedError{"/type", err}
+	}
+	if name == "" {
+		return "", c.unknownType("type is missing", "")
+	}
+	if _, ok := c[name]; !ok {
+		return "", c.unknownType("unknown type "+quote(name), name)
+	}
+	return name, nil
 }
 
 // decode reads a section {type: NAME, …} strictly: NAME must be in the
-// catalogue, and every other member a field of it.
-func (c Catalog[T]) decode(raw jsontext.Value, opts ...json.Options) (v T, name string, err error) {
+// catalogue, and every other member a field of it. An error is a
+// *sectionError.
+func (c Catalog[T]) decode(raw jsontext.Value) (v T, name string, err error) {
 	members, err := splitMembers(raw)
 	if err != nil {
-		return v, "", err
+		return v, "", &sectionError{err: err}
 	}
-	if err := json.Unmarshal(members.take("type"), &name); err != nil {
-		return v, "", errors.New("type must be a word")
+	if name, err = c.typeOf(members); err != nil {
+		return v, "", &sectionError{err: err}
 	}
-	build, ok := c[name]
-	if !ok {
-		return v, name, &unknownTypeError{name: name, known: c.Names()}
+	into := reflect.New(reflect.TypeOf(c[name]()))
+	into.Elem().Set(reflect.ValueOf(c[name]()))
+	own := members.without("type").value()
+	if err := json.Unmarshal(own, into.Interface(), json.RejectUnknownMembers(true)); err != nil {
+		return v, name, &sectionError{name: name, err: err}
 	}
-	v = build()
-	into := any(v)
-	if reflect.TypeOf(v).Kind() != reflect.Pointer {
-		into = &v
-	}
-	if err := json.Unmarshal(members.value(), into, append(opts, json.RejectUnknownMembers(true))...); err != nil {
-		return v, name, &sectionError{name, err}
-	}
-	return v, name, nil
+	return into.Elem().Interface().(T), name, nil
 }
 
 // encode writes v as decode reads it.
@@ -83,17 +106,19 @@ func (c Catalog[T]) encode(v T) (jsontext.Value, error) {
 	if name == "" {
 		return nil, fmt.Errorf("encode %T: it is not in the catalogue", v)
 	}
-	raw, err := json.Marshal(v)
+	raw, err := json.Marshal(v, json.Deterministic(true))
 	if err != nil {
 		return nil, err
 	}
 	members, err := splitMembers(raw)
 	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", v, err)
+	}
+	quoted, err := json.Marshal(name)
+	if err != nil {
 		return nil, err
 	}
-	quoted, _ := json.Marshal(name)
-	members = append(section{{"type", quoted}}, members...)
-	return members.value(), nil
+	return append(section{{"type", quoted}}, members...).value(), nil
 }
 
 // unmarshaler decodes fields of type T by the catalogue.
@@ -102,6 +127,11 @@ func (c Catalog[T]) unmarshaler() *json.Unmarshalers {
 		raw, err := dec.ReadValue()
 		if err != nil {
 			return err
+		}
+		if raw.Kind() == 'n' { // as marshaler writes nil; a file holds no null
+			var none T
+			*v = none
+			return nil
 		}
 		*v, _, err = c.decode(raw)
 		return err
@@ -119,120 +149,5 @@ func (c Catalog[T]) marshaler() *json.Marshalers {
 			return err
 		}
 		return enc.WriteValue(raw)
-	})
-}
-
-// section is a JSON object as its members, in order.
-type section []member
-
-type member struct {
-	name string
-	raw  jsontext.Value
-}
-
-func splitMembers(raw jsontext.Value) (section, error) {
-	if raw.Kind() != '{' {
-		return nil, errors.New("want fields (type: …), not " + kindName(raw.Kind()))
-	}
-	dec := jsontext.NewDecoder(newReader(raw))
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, err
-	}
-	var s section
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
-		if err != nil {
-			return nil, err
-		}
-		m := member{name: name.String()}
-		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		m.raw = value.Clone()
-		s = append(s, m)
-	}
-	return s, nil
-}
-
-// take removes the named member and returns its value, "" where there is none.
-func (s *section) take(name string) jsontext.Value {
-	for i, m := range *s {
-		if m.name == name {
-			*s = slices.Delete(*s, i, i+1)
-			return m.raw
-		}
-	}
-	return jsontext.Value(`""`)
-}
-
-func (s section) value() jsontext.Value {
-	out := []byte{'{'}
-	for i, m := range s {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		name, _ := jsontext.AppendQuote(nil, m.name)
-		out = append(append(append(out, name...), ':'), m.raw...)
-	}
-	return append(out, '}')
-}
-
-// pick is the part of a target section that is the same for every selector.
-type pick struct {
-	Mode    Mode    `json:"mode,omitzero" jsonschema:"how many of those found: one (default), all, fixed, fixed-percent, random-max-percent"`
-	Count   int     `json:"count,omitzero" jsonschema:"for mode fixed"`
-	Percent Percent `json:"percent,omitzero" jsonschema:"for the modes with percent in their name"`
-}
-
-// targetUnmarshaler splits a target section into what every selector has and
-// what its own type has.
-func targetUnmarshaler(c Catalog[Selector]) *json.Unmarshalers {
-	return json.UnmarshalFromFunc(func(dec *jsontext.Decoder, t *TargetSpec) error {
-		raw, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
-		members, err := splitMembers(raw)
-		if err != nil {
-			return err
-		}
-		var common, own section
-		for _, m := range members {
-			if m.name == "mode" || m.name == "count" || m.name == "percent" {
-				common = append(common, m)
-			} else {
-				own = append(own, m)
-			}
-		}
-		var p pick
-		if err := json.Unmarshal(common.value(), &p); err != nil {
-			return &sectionError{"", err}
-		}
-		*t = TargetSpec{Mode: p.Mode, Count: p.Count, Percent: p.Percent}
-		t.Selector, t.Type, err = c.decode(own.value())
-		return err
-	})
-}
-
-func targetMarshaler(c Catalog[Selector]) *json.Marshalers {
-	return json.MarshalToFunc(func(enc *jsontext.Encoder, t TargetSpec) error {
-		raw, err := c.encode(t.Selector)
-		if err != nil {
-			return err
-		}
-		common, err := json.Marshal(pick{t.Mode, t.Count, t.Percent})
-		if err != nil {
-			return err
-		}
-		own, err := splitMembers(raw)
-		if err != nil {
-			return err
-		}
-		more, err := splitMembers(common)
-		if err != nil {
-			return err
-		}
-		return enc.WriteValue(append(own, more...).value())
 	})
 }

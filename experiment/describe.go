@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"encoding"
 	"reflect"
 	"slices"
 
@@ -66,21 +67,33 @@ func typeName(t reflect.Type) string {
 	case reflect.TypeFor[Bound]():
 		return "number or duration"
 	}
+	if t.Kind() != reflect.String && reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return "text"
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "boolean"
 	case reflect.String:
 		return "text"
-	case reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint32, reflect.Uint64, reflect.Uint16:
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return "whole number"
-	case reflect.Float64:
+	case reflect.Float32, reflect.Float64:
 		return "number"
 	case reflect.Slice:
-		return "list of " + typeName(t.Elem())
+		return "list of " + several(typeName(t.Elem()))
 	case reflect.Map:
-		return "map of " + typeName(t.Elem())
+		return "map of " + several(typeName(t.Elem()))
 	}
 	return "fields"
+}
+
+func several(name string) string {
+	switch name {
+	case "text", "fields", "percent":
+		return name
+	}
+	return name + "s"
 }
 
 // wanted says what a field of type t takes.
@@ -94,24 +107,39 @@ func wanted(t reflect.Type) string {
 	case "rate":
 		return "a rate such as 50/s"
 	case "percent":
-		return "a percentage from 0 to 100"
+		return "a percentage: a number from 0 to 100"
 	case "boolean":
 		return "true or false"
-	case "text":
-		return "text"
-	case "fields":
-		return "fields"
-	default:
-		if t.Kind() == reflect.Slice || t.Kind() == reflect.Map {
-			return "a " + name
+	case "text", "fields":
+		return name
+	case "whole number":
+		if isUnsigned(t) {
+			return "a whole number of 0 or more"
 		}
+		return "a whole number"
+	default:
 		return "a " + name
 	}
 }
 
+func isUnsigned(t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uint64
+}
+
+// got says what stood there instead. What stands where text belongs could be
+// a secret, and is not repeated.
 func got(e *json.SemanticError) string {
+	if e.GoType != nil && typeName(e.GoType) == "text" {
+		switch e.JSONKind {
+		case '0', 't', 'f':
+			return kindName(e.JSONKind) + ": put it in quotes"
+		}
+	}
 	if len(e.JSONValue) > 0 && e.JSONKind == '0' {
-		return "the number " + string(e.JSONValue)
+		return "the number " + short(string(e.JSONValue))
 	}
 	return kindName(e.JSONKind)
 }

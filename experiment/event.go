@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // JournalFormat is the version of the journal that this Simian writes. Every
@@ -220,7 +221,14 @@ type Codec struct {
 }
 
 // Marshal returns e as one line, without the newline.
-func (c Codec) Marshal(e *Event) ([]byte, error) { return json.Marshal(e, c.options()) }
+func (c Codec) Marshal(e *Event) ([]byte, error) { return c.Encoder()(e) }
+
+// Encoder returns a function that writes an event as one line, without the
+// newline. It is made once for many events.
+func (c Codec) Encoder() func(*Event) ([]byte, error) {
+	options := c.options()
+	return func(e *Event) ([]byte, error) { return json.Marshal(e, options) }
+}
 
 // Decoder returns a function that reads one line into an event. It is made
 // once for many lines.
@@ -229,8 +237,11 @@ func (c Codec) Decoder() func(line []byte, e *Event) error {
 	return func(line []byte, e *Event) error { return json.Unmarshal(line, e, options) }
 }
 
+// options allow what is no UTF-8: the names of processes and files may be any
+// bytes, and what happened must be written down all the same.
 func (c Codec) options() json.Options {
 	return json.JoinOptions(
+		jsontext.AllowInvalidUTF8(true), json.Deterministic(true),
 		json.WithMarshalers(json.JoinMarshalers(c.Ops.marshaler(), targetMarshaler(c.Targets))),
 		json.WithUnmarshalers(json.JoinUnmarshalers(c.Ops.unmarshaler(), targetUnmarshaler(c.Targets))),
 	)

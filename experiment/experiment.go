@@ -1,6 +1,10 @@
 package experiment
 
-import "time"
+import (
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // What a file must say of itself.
 const (
@@ -15,7 +19,8 @@ type Experiment struct {
 	Metadata   Metadata `json:"metadata" jsonschema:"what the experiment is called"`
 	Spec       Spec     `json:"spec" jsonschema:"what is broken, where, and what must hold meanwhile"`
 
-	File string `json:"-"` // where it was read from
+	File string                        `json:"-"` // where it was read from
+	Line func(at jsontext.Pointer) int `json:"-"` // the line of a place in it; nil where it was not read from a file
 }
 
 // Metadata is what an experiment is called.

@@ -1,13 +1,12 @@
 package experiment
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"reflect"
 	"strings"
+	"syscall"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -48,28 +47,66 @@ func (e *FileError) Error() string {
 // Unwrap implements the interface of errors.Is and errors.As.
 func (e *FileError) Unwrap() error { return e.Err }
 
-// LoadFile reads and checks the file at path. Set fills in its parameters.
+// ErrorAt places an error that was found after loading: at is the JSON pointer
+// of what is to blame.
+func (e *Experiment) ErrorAt(at string, err error) *FileError {
+	ptr := jsontext.Pointer(at)
+	f := &FileError{File: e.File, Path: path(ptr), Err: err}
+	if e.Line != nil {
+		f.Line = e.Line(ptr)
+	}
+	return f
+}
+
+// LoadFile reads and checks the file at path, or standard input where path is
+// "-". Set fills in its parameters. Nothing but a regular file is opened to be
+// read, and no more than MaxFileSize of it.
 func (l Loader) LoadFile(path string, set map[string]string) (*Experiment, error) {
-	f, err := os.Open(path)
+	if path == "-" {
+		return l.read("standard input", os.Stdin, set)
+	}
+	// A FIFO without a writer would otherwise hold up the open itself.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0)
 	if err != nil {
 		return nil, &FileError{File: path, Err: errors.Unwrap(err)}
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return nil, &FileError{File: path, Err: errors.New("is a directory, not an experiment file")}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
-	if err != nil {
+	if err := checkFile(f); err != nil {
 		return nil, &FileError{File: path, Err: err}
 	}
-	return l.Load(path, data, set)
+	return l.read(path, f, set)
+}
+
+func checkFile(f *os.File) error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return errors.Unwrap(err)
+	case info.IsDir():
+		return errors.New("is a directory, not an experiment file")
+	case !info.Mode().IsRegular():
+		return errors.New("is not a regular file (to read standard input, say -)")
+	case info.Size() > MaxFileSize:
+		return errTooLarge
+	}
+	return nil
+}
+
+var errTooLarge = fmt.Errorf("is larger than %d KiB: not an experiment file", MaxFileSize>>10)
+
+func (l Loader) read(name string, r io.Reader, set map[string]string) (*Experiment, error) {
+	data, err := io.ReadAll(io.LimitReader(r, MaxFileSize+1))
+	if err != nil {
+		return nil, &FileError{File: name, Err: err}
+	}
+	return l.Load(name, data, set)
 }
 
 // Load decodes and checks data, which name is the file name of in errors. An
 // error is a *FileError. Nothing but data is read.
 func (l Loader) Load(name string, data []byte, set map[string]string) (*Experiment, error) {
 	if len(data) > MaxFileSize {
-		return nil, &FileError{File: name, Err: fmt.Errorf("is larger than %d KiB: not an experiment file", MaxFileSize>>10)}
+		return nil, &FileError{File: name, Err: errTooLarge}
 	}
 	doc, err := parseYAML(data)
 	if err != nil {
@@ -86,7 +123,7 @@ func (l Loader) Load(name string, data []byte, set map[string]string) (*Experime
 	if err != nil {
 		return nil, doc.fileError(name, err)
 	}
-	e.File = name
+	e.File, e.Line = name, doc.line
 	return e, nil
 }
 
@@ -102,13 +139,16 @@ func (l Loader) decode(raw []byte) (*Experiment, error) {
 	for i := range e.Spec.Method {
 		e.Spec.Method[i].Type = l.Faults.Name(e.Spec.Method[i].Fault)
 	}
-	if err := validateTree(reflect.ValueOf(e).Elem(), ""); err != nil {
+	if err := l.validate(e); err != nil {
 		return nil, err
 	}
 	if err := l.checkLength(e); err != nil {
 		return nil, err
 	}
 	e.setDefaults()
+	if err := e.Spec.checkSampled(); err != nil {
+		return nil, err
+	}
 	return e, nil
 }
 
@@ -120,123 +160,54 @@ func (l Loader) unmarshalers() json.Options {
 // checkKind looks at what a file says of itself before the rest of it, so
 // that a file of another kind or a later version is not called misspelt.
 func checkKind(raw []byte) error {
-	var head struct {
-		APIVersion jsontext.Value `json:"apiVersion"`
-		Kind       jsontext.Value `json:"kind"`
-	}
+	var head map[string]jsontext.Value
 	if err := json.Unmarshal(raw, &head); err != nil {
 		return &placedError{"", errors.New("want fields (apiVersion, kind, metadata, spec)")}
 	}
-	for _, f := range []struct {
-		name, want string
-		got        jsontext.Value
-	}{{"apiVersion", APIVersion, head.APIVersion}, {"kind", Kind, head.Kind}} {
+	for _, f := range []struct{ name, want string }{{"apiVersion", APIVersion}, {"kind", Kind}} {
+		value, ok := head[f.name]
+		if !ok {
+			return missing(f.name, fmt.Sprintf("%s: %s", f.name, f.want), keys(head))
+		}
 		var got string
-		switch {
-		case f.got == nil:
-			return &placedError{"", fmt.Errorf("%s is missing (%s: %s)", f.name, f.name, f.want)}
-		case json.Unmarshal(f.got, &got) != nil || got != f.want:
-			return &placedError{jsontext.Pointer("/" + f.name), fmt.Errorf("%s is not known to this version of Simian (it knows %s)", f.got, f.want)}
+		if json.Unmarshal(value, &got) != nil {
+			return &placedError{jsontext.Pointer("/" + f.name), fmt.Errorf("want %s, not %s", f.want, kindName(value.Kind()))}
+		}
+		if got != f.want {
+			return &placedError{jsontext.Pointer("/" + f.name), fmt.Errorf("%s is not known to this version of Simian (it knows %s)", quote(got), f.want)}
 		}
 	}
 	return nil
+}
+
+// missing says that a field is not there, or which one was meant to be it.
+func missing(name, example string, present []string) error {
+	for _, p := range present {
+		if edits(strings.ToLower(p), strings.ToLower(name)) <= 1 {
+			ptr := jsontext.Pointer("").AppendToken(p)
+			return &placedError{ptr, &unknownFieldError{field: p, known: []string{name}}}
+		}
+	}
+	return &placedError{"", fmt.Errorf("%s is missing (%s)", name, example)}
 }
 
 func (l Loader) checkLength(e *Experiment) error {
+	if l.Long {
+		return nil
+	}
 	for i, a := range e.Spec.Method {
-		if a.For > LongestFor && !l.Long {
-			return &placedError{jsontext.Pointer(fmt.Sprintf("/spec/method/%d/for", i)),
-				fmt.Errorf("%s is longer than %s: say --long if it is meant", a.For, LongestFor)}
+		field, d := "for", a.For
+		if a.After > d {
+			field, d = "after", a.After
+		}
+		if d > LongestFor {
+			return &placedError{
+				jsontext.Pointer(fmt.Sprintf("/spec/method/%d/%s", i, field)),
+				fmt.Errorf("%s is longer than %s: say --long if it is meant", d, LongestFor),
+			}
 		}
 	}
 	return nil
-}
-
-// placedError is an error with the JSON pointer of what is wrong.
-type placedError struct {
-	ptr jsontext.Pointer
-	err error
-}
-
-func (e *placedError) Error() string { return string(e.ptr) + ": " + e.err.Error() }
-
-// validateTree asks every value below v that can validate itself, the outer
-// ones last, and places the first error.
-func validateTree(v reflect.Value, ptr jsontext.Pointer) error {
-	if err := validateParts(v, ptr); err != nil {
-		return err
-	}
-	if !v.IsValid() || !v.CanInterface() || v.Kind() == reflect.Pointer && v.IsNil() || v.Kind() == reflect.Interface {
-		return nil
-	}
-	c, ok := v.Interface().(Validator)
-	if !ok {
-		return nil
-	}
-	err := c.Validate()
-	if err == nil {
-		return nil
-	}
-	var f *FieldError
-	if errors.As(err, &f) {
-		return &placedError{ptr + jsontext.Pointer("/"+f.Field), f.Err}
-	}
-	return &placedError{ptr, err}
-}
-
-func validateParts(v reflect.Value, ptr jsontext.Pointer) error {
-	switch v.Kind() {
-	case reflect.Interface, reflect.Pointer:
-		if !v.IsNil() {
-			if v.Kind() == reflect.Pointer && v.Type().Implements(reflect.TypeFor[Validator]()) && v.Elem().Kind() == reflect.Struct {
-				return validateParts(v.Elem(), ptr)
-			}
-			return validateTree(v.Elem(), ptr)
-		}
-	case reflect.Slice:
-		for i := range v.Len() {
-			if err := validateTree(v.Index(i), ptr+jsontext.Pointer(fmt.Sprintf("/%d", i))); err != nil {
-				return err
-			}
-		}
-	case reflect.Map:
-		for _, k := range v.MapKeys() {
-			if err := validateTree(v.MapIndex(k), ptr.AppendToken(k.String())); err != nil {
-				return err
-			}
-		}
-	case reflect.Struct:
-		return validateFields(v, ptr)
-	}
-	return nil
-}
-
-func validateFields(v reflect.Value, ptr jsontext.Pointer) error {
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		name := fieldName(f)
-		if !f.IsExported() || name == "-" {
-			continue
-		}
-		at := ptr
-		if f.Tag.Get("json") != "" { // Selector and pick share their section's place
-			at = ptr.AppendToken(name)
-		} else if v.Type() == reflect.TypeFor[TargetSpec]() && f.Name != "Selector" {
-			at = ptr.AppendToken(strings.ToLower(f.Name))
-		}
-		if err := validateTree(v.Field(i), at); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func fieldName(f reflect.StructField) string {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	if name == "" {
-		return f.Name
-	}
-	return name
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -248,10 +219,8 @@ func (s *Scalar) UnmarshalJSON(b []byte) error {
 		s.Text = string(b)
 		return nil
 	}
-	return errors.New("want a word, a number, true or false")
+	return errors.New("want text, a number, true or false")
 }
 
 // MarshalJSON implements json.Marshaler.
 func (s Scalar) MarshalJSON() ([]byte, error) { return json.Marshal(s.Text) }
-
-func newReader(raw []byte) io.Reader { return bytes.NewReader(raw) }

@@ -2,25 +2,74 @@ package experiment
 
 import (
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
+)
+
+// How the second lines of messages are laid out.
+const (
+	messageIndent = 8
+	messageWidth  = 100
 )
 
 // valid is the end of a message about a word that is none of those known: the
-// nearest, and below it all of them.
-func valid(what, word string, known []string) string {
-	sorted := slices.Sorted(slices.Values(known))
+// nearest, and below it all of them. Where there is more to read about them,
+// list is what to give `simian list`.
+func valid(what, word string, known []string, list ...string) string {
+	sorted := slices.Compact(slices.Sorted(slices.Values(known)))
 	var b strings.Builder
-	if near := Nearest(word, sorted); near != "" {
+	near := Nearest(word, sorted)
+	if near != "" {
 		b.WriteString(` (did you mean "` + near + `"?)`)
 	}
-	if len(sorted) > 0 {
-		b.WriteString("\n        " + what + ": " + strings.Join(sorted, " "))
+	if len(sorted) == 0 || len(sorted) == 1 && near != "" {
+		return b.String()
+	}
+	words := sorted
+	if hint := strings.Join(list, ""); hint != "" {
+		words = append(words, " (simian list "+hint+")")
+	}
+	b.WriteString(wrap(what+":", words))
+	return b.String()
+}
+
+// wrap lays out words on lines of their own behind a heading.
+func wrap(heading string, words []string) string {
+	var b strings.Builder
+	b.WriteString("\n" + strings.Repeat(" ", messageIndent) + heading)
+	margin := messageIndent + utf8.RuneCountInString(heading)
+	width := margin
+	for _, w := range words {
+		n := 1 + utf8.RuneCountInString(w)
+		if width+n > messageWidth && width > margin {
+			b.WriteString("\n" + strings.Repeat(" ", margin))
+			width, w = margin, strings.TrimLeft(w, " ")
+		}
+		b.WriteString(" " + w)
+		width += n
 	}
 	return b.String()
 }
 
+// quote puts s into quotes as Go does, without what would upset a terminal,
+// and cuts it short.
+func quote(s string) string { return strconv.Quote(short(s)) }
+
+// short cuts s where it is too long for a message.
+func short(s string) string {
+	const most = 80
+	if utf8.RuneCountInString(s) <= most {
+		return s
+	}
+	return string([]rune(s)[:most]) + "…"
+}
+
 // Nearest returns the known word that word was probably meant to be, or "".
 func Nearest(word string, known []string) string {
+	if len(word) > 64 {
+		return ""
+	}
 	best, distance := "", len(word)/3+2
 	for _, k := range known {
 		if d := edits(strings.ToLower(word), strings.ToLower(k)); d < distance {

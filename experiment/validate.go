@@ -3,10 +3,12 @@ package experiment
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // FieldError says which field of a section is wrong.
@@ -26,26 +28,63 @@ func Fieldf(field, format string, args ...any) error {
 	return &FieldError{Field: field, Err: fmt.Errorf(format, args...)}
 }
 
-var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+// maxName is how long a name may be, in bytes.
+const maxName = 253
+
+const namePattern = `^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+
+var nameForm = regexp.MustCompile(namePattern)
 
 // Validate implements Validator.
 func (m Metadata) Validate() error {
-	if m.Name == "" {
+	switch {
+	case m.Name == "":
 		return errors.New("a name is missing")
+	case len(m.Name) > maxName:
+		return Fieldf("name", "is longer than %d characters", maxName)
+	case !nameForm.MatchString(m.Name):
+		return Fieldf("name", "%s is not a name (lower-case letters, digits, dots and dashes)", quote(m.Name))
 	}
-	if !nameForm.MatchString(m.Name) {
-		return Fieldf("name", "%q is not a name (lower-case letters, digits, dots and dashes)", m.Name)
+	for _, k := range keys(m.Labels) {
+		if err := errors.Join(checkLine("labels", k), checkLine("labels", m.Labels[k])); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// checkLine refuses what would upset a terminal or a table.
+func checkLine(field, text string) error {
+	if len(text) > maxName {
+		return Fieldf(field, "%s is longer than %d bytes", quote(text), maxName)
+	}
+	if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+		return Fieldf(field, "%s holds a character that cannot be printed", quote(text))
+	}
+	return nil
+}
+
+// checkName refuses a name that is missing or cannot be printed on a line.
+func checkName(name string) error {
+	if strings.TrimSpace(name) == "" {
+		return errors.New("a name is missing")
+	}
+	return checkLine("name", name)
 }
 
 // Validate implements Validator.
 func (s Spec) Validate() error {
 	if len(s.Method) == 0 {
-		return errors.New("no method: say what is to be done, for example\n        method: [{fault: {type: kill}, target: {type: process, name: web}, irreversible: true}]")
+		return errors.New("no method: say what is to be done, for example" +
+			"\n        method: [{fault: {type: freeze}, target: {type: process, name: web}, for: 10s}]")
 	}
 	if s.Method[0].Parallel {
 		return Fieldf("method/0/parallel", "the first action has none before it to start with")
+	}
+	for _, name := range keys(s.Parameters) {
+		if !parameterForm.MatchString(name) {
+			return Fieldf("parameters", "%s is not a name that ${…} can hold (letters, digits, _, - and dots)", quote(name))
+		}
 	}
 	return errors.Join(
 		unique("method", s.Method, func(a Action) string { return a.Name }),
@@ -55,6 +94,45 @@ func (s Spec) Validate() error {
 	)
 }
 
+// checkSampled refuses a check that would not be sampled once between the
+// first fault and the end of the method. Its defaults must be filled in.
+func (s Spec) checkSampled() error {
+	lasts := s.faultsLast()
+	for i, c := range s.Hypothesis.Checks {
+		if lasts >= c.Window+s.Hypothesis.Every {
+			continue
+		}
+		how := fmt.Sprintf("is sampled every %s", s.Hypothesis.Every)
+		mend := "for"
+		if c.Window > 0 {
+			how = fmt.Sprintf("is sampled over %s every %s", c.Window, s.Hypothesis.Every)
+			mend = "for, or a shorter window"
+		}
+		return &placedError{
+			jsontext.Pointer(fmt.Sprintf("/spec/hypothesis/checks/%d", i)),
+			fmt.Errorf("%s, but the method lasts %s: it would never be measured during the fault (give %s)", how, lasts, mend),
+		}
+	}
+	return nil
+}
+
+// faultsLast returns how long the method takes from its first fault on.
+// Actions in parallel take as long as the longest of them.
+func (s Spec) faultsLast() Duration {
+	var total, group Duration
+	wait, first := s.Method[0].After, true
+	for i, a := range s.Method {
+		if i > 0 && !a.Parallel {
+			total, group, first = total+group, 0, false
+		}
+		group = max(group, a.After+a.For)
+		if first {
+			wait = min(wait, a.After)
+		}
+	}
+	return total + group - wait
+}
+
 func (s Spec) checksKnowTheirTraffic() error {
 	names := make([]string, 0, len(s.Traffic))
 	for _, t := range s.Traffic {
@@ -62,7 +140,7 @@ func (s Spec) checksKnowTheirTraffic() error {
 	}
 	for i, c := range s.Hypothesis.Checks {
 		if c.Traffic != "" && !slices.Contains(names, c.Traffic) {
-			return Fieldf(fmt.Sprintf("hypothesis/checks/%d/traffic", i), "no traffic is named %q%s", c.Traffic, valid("traffic", c.Traffic, names))
+			return Fieldf(fmt.Sprintf("hypothesis/checks/%d/traffic", i), "no traffic is named %s%s", quote(c.Traffic), valid("traffic", c.Traffic, names))
 		}
 	}
 	return nil
@@ -73,7 +151,7 @@ func unique[T any](field string, list []T, name func(T) string) error {
 	for i, v := range list {
 		n := name(v)
 		if n != "" && seen[n] {
-			return Fieldf(fmt.Sprintf("%s/%d/name", field, i), "%q is the name of an earlier one too", n)
+			return Fieldf(fmt.Sprintf("%s/%d/name", field, i), "%s is the name of an earlier one too", quote(n))
 		}
 		seen[n] = true
 	}
@@ -81,115 +159,10 @@ func unique[T any](field string, list []T, name func(T) string) error {
 }
 
 // Validate implements Validator.
-func (t Traffic) Validate() error {
-	if t.Name == "" {
-		return errors.New("a name is missing")
-	}
-	if t.Rate == 0 {
-		return errors.New("a rate is missing, such as rate: 50/s")
-	}
-	return CheckURL("url", t.URL)
-}
-
-// CheckURL refuses what is not an absolute http or https URL.
-func CheckURL(field, raw string) error {
-	if raw == "" {
-		return errors.New("a " + field + " is missing")
-	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return Fieldf(field, "%q is not a URL", raw)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return Fieldf(field, "%q is not an http or https URL with a host", raw)
-	}
-	return nil
-}
-
-// Measures are what a check can measure of traffic.
-var measures = []string{"success", "rate", "mean", "p50", "p95", "p99", "max"}
-
-// Validate implements Validator.
-func (c Check) Validate() error {
-	if c.Name == "" {
-		return errors.New("a name is missing")
-	}
-	if err := c.source(); err != nil {
+func (a Action) Validate() error {
+	if err := checkLine("name", a.Name); err != nil {
 		return err
 	}
-	return c.bounds()
-}
-
-func (c Check) source() error {
-	switch {
-	case c.Traffic == "" && c.Probe == nil:
-		return errors.New("measures nothing: give a probe, or traffic and measure")
-	case c.Traffic != "" && c.Probe != nil:
-		return Fieldf("probe", "a check measures a probe or traffic, not both")
-	case c.Probe != nil && c.Measure != "":
-		return Fieldf("measure", "is of traffic only; a probe measures one thing")
-	case c.Probe != nil && c.Window != 0:
-		return Fieldf("window", "is of traffic only; a probe measures a moment")
-	case c.Traffic != "" && c.Measure == "":
-		return errors.New("measure is missing: one of " + strings.Join(measures, ", "))
-	case c.Traffic != "" && !slices.Contains(measures, c.Measure):
-		return Fieldf("measure", "%q cannot be measured of traffic%s", c.Measure, valid("measures", c.Measure, measures))
-	}
-	return nil
-}
-
-func (c Check) bounds() error {
-	if c.Min == nil && c.Max == nil {
-		return errors.New("neither min nor max: nothing could make it fail")
-	}
-	if c.Min != nil && c.Max != nil && c.Min.Value > c.Max.Value {
-		return Fieldf("min", "min %s is above max %s: nothing could make it hold", c.Min.text(), c.Max.text())
-	}
-	for _, b := range []struct {
-		field string
-		bound *Bound
-	}{{"min", c.Min}, {"max", c.Max}} {
-		if b.bound != nil && b.bound.Seconds && c.Unit() != "s" {
-			return Fieldf(b.field, "%s is a duration, but this check measures no time", b.bound.text())
-		}
-	}
-	if c.Weight != nil && !(*c.Weight > 0 && *c.Weight <= 1e6) {
-		return Fieldf("weight", "%v is not a weight (above 0)", *c.Weight)
-	}
-	return nil
-}
-
-func (b Bound) text() string {
-	s, _ := b.MarshalJSON()
-	return strings.Trim(string(s), `"`)
-}
-
-// Unit gives the unit of what the check measures: "s", "ratio", "/s" or "".
-func (c Check) Unit() string {
-	switch c.Measure {
-	case "success":
-		return "ratio"
-	case "rate":
-		return "/s"
-	case "":
-		if m, ok := c.Probe.(Measured); ok {
-			return m.Unit()
-		}
-		return ""
-	}
-	return "s"
-}
-
-// Holds tells whether value keeps the bounds.
-func (c Check) Holds(value float64) bool {
-	if value != value {
-		return false
-	}
-	return (c.Min == nil || value >= c.Min.Value) && (c.Max == nil || value <= c.Max.Value)
-}
-
-// Validate implements Validator.
-func (a Action) Validate() error {
 	if a.Fault == nil {
 		return errors.New("a fault is missing, such as fault: {type: freeze}")
 	}
@@ -208,11 +181,12 @@ func (a Action) Validate() error {
 	return nil
 }
 
+var modes = []string{string(ModeOne), string(ModeAll), string(ModeFixed), string(ModeFixedPercent), string(ModeRandomMaxPercent)}
+
 // Validate implements Validator.
 func (t TargetSpec) Validate() error {
-	modes := []string{string(ModeOne), string(ModeAll), string(ModeFixed), string(ModeFixedPercent), string(ModeRandomMaxPercent)}
 	if t.Mode != "" && !slices.Contains(modes, string(t.Mode)) {
-		return Fieldf("mode", "unknown mode %q%s", t.Mode, valid("modes", string(t.Mode), modes))
+		return Fieldf("mode", "unknown mode %s%s", quote(string(t.Mode)), valid("modes", string(t.Mode), modes))
 	}
 	percent := t.Mode == ModeFixedPercent || t.Mode == ModeRandomMaxPercent
 	switch {

@@ -3,9 +3,13 @@ package experiment
 import (
 	"errors"
 	"fmt"
+	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Duration is a length of time in an experiment file, written as Go writes
@@ -21,14 +25,32 @@ func (d Duration) String() string { return time.Duration(d).String() }
 // MarshalText implements encoding.TextMarshaler.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
+// longestDuration is more than any run takes, and so short that a sum of
+// many still fits.
+const longestDuration = 366 * 24 * time.Hour
+
+// What UnmarshalText of Duration and of Rate reads; the schema says so too.
+const (
+	durationPattern = `^\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$`
+	ratePattern     = `^[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?/[smh]$`
+)
+
+var (
+	durationForm = regexp.MustCompile(durationPattern)
+	rateForm     = regexp.MustCompile(ratePattern)
+)
+
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	if err != nil {
-		return fmt.Errorf("%q is not a duration (write it as 250ms, 10s or 1m30s)", b)
+	if strings.HasPrefix(string(b), "-") && durationForm.Match(b[1:]) {
+		return fmt.Errorf("%s is negative: a duration runs forward", short(string(b)))
 	}
-	if v < 0 {
-		return fmt.Errorf("%s is negative: a duration runs forward", b)
+	v, err := time.ParseDuration(string(b))
+	if err != nil || !durationForm.Match(b) {
+		return fmt.Errorf("%s is not a duration (write it as 250ms, 10s or 1m30s)", quote(string(b)))
+	}
+	if v > longestDuration {
+		return fmt.Errorf("%s is longer than a year", short(string(b)))
 	}
 	*d = Duration(v)
 	return nil
@@ -45,12 +67,18 @@ func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (r *Rate) UnmarshalText(b []byte) error {
-	wrong := fmt.Errorf("%q is not a rate (write it as 50/s, 3000/m or 10/h)", b)
-	count, unit, ok := strings.Cut(string(b), "/")
-	per, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
-	n, err := strconv.ParseFloat(count, 64)
-	if !ok || !known || err != nil || !(n > 0) || n > 1e9 {
+	wrong := fmt.Errorf("%s is not a rate (write it as 50/s, 3000/m or 10/h)", quote(string(b)))
+	if !rateForm.Match(b) {
 		return wrong
+	}
+	count, unit, _ := strings.Cut(string(b), "/")
+	n, err := strconv.ParseFloat(count, 64)
+	per := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
+	if err != nil || n/per > 1e9 {
+		return wrong
+	}
+	if n/per == 0 {
+		return fmt.Errorf("%s is nothing at all: a rate is above 0", short(string(b)))
 	}
 	*r = Rate(n / per)
 	return nil
@@ -77,33 +105,36 @@ type Bound struct {
 // MarshalJSON implements json.Marshaler.
 func (b Bound) MarshalJSON() ([]byte, error) {
 	if b.Seconds {
-		return strconv.AppendQuote(nil, time.Duration(b.Value*1e9+0.5).String()), nil
+		return jsontext.AppendQuote(nil, seconds(b.Value).String())
 	}
 	return strconv.AppendFloat(nil, b.Value, 'g', -1, 64), nil
 }
 
+// seconds is the inverse of time.Duration.Seconds, to the nanosecond.
+func seconds(v float64) time.Duration {
+	whole, part := math.Modf(v)
+	nanos := math.Round(part * 1e9)
+	if whole*1e9+nanos >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(whole)*time.Second + time.Duration(nanos)
+}
+
 // UnmarshalJSON implements json.Unmarshaler.
 func (b *Bound) UnmarshalJSON(data []byte) error {
-	wrong := fmt.Errorf("%s is not a bound (a number such as 0.99, or a duration such as 100ms)", data)
-	if len(data) == 0 {
-		return errors.New("a bound is missing")
-	}
-	if data[0] != '"' {
+	switch jsontext.Value(data).Kind() {
+	case '0':
 		v, err := strconv.ParseFloat(string(data), 64)
-		if err != nil {
-			return wrong
-		}
 		*b = Bound{Value: v}
+		return err
+	case '"':
+		text, err := jsontext.AppendUnquote(nil, data)
+		d, parseErr := time.ParseDuration(string(text))
+		if err != nil || parseErr != nil || !durationForm.Match(text) {
+			return fmt.Errorf("%s is not a bound (a number such as 0.99, or a duration such as 100ms)", quote(string(text)))
+		}
+		*b = Bound{Value: d.Seconds(), Seconds: true}
 		return nil
 	}
-	s, err := strconv.Unquote(string(data))
-	if err != nil {
-		return wrong
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return wrong
-	}
-	*b = Bound{Value: d.Seconds(), Seconds: true}
-	return nil
+	return errors.New("want a number such as 0.99, or a duration such as 100ms, not " + kindName(jsontext.Value(data).Kind()))
 }

@@ -1,0 +1,40 @@
+export CGO_ENABLED ?= 0
+SIMIAN := bin/simian
+
+.PHONY: build demo test race lint fmt bench soak fuzz clean
+
+build: ## one static binary, bin/simian
+	go build -trimpath -o $(SIMIAN) ./cmd/simian
+
+demo: build ## a real service under load, one worker killed, and a verdict
+	cd examples/quickstart && go build -o ../../bin/quickstart .
+	sh examples/quickstart/demo.sh
+
+test: ## all tests, on the real kernel; those that need root say so when they are skipped
+	cd examples/quickstart && go test ./...
+	go test ./...
+
+race: ## the same under the race detector; it needs a C compiler
+	CGO_ENABLED=1 go test -race ./...
+
+lint:
+	go vet ./...
+	go tool staticcheck ./...
+	test -z "$$(go tool gofumpt -l . | tee /dev/stderr)"
+
+fmt:
+	go tool gofumpt -w .
+
+bench: build ## the figures of the README
+	go test -run '^$$' -bench . ./bench ./internal/journal ./internal/guard ./internal/report
+
+soak: build ## hundreds of runs, each killed at a random moment
+	go run ./test/soak -simian $(SIMIAN)
+
+fuzz: ## each fuzz target for half a minute
+	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime 30s ./experiment
+	go test -run '^$$' -fuzz '^FuzzEvents$$' -fuzztime 30s ./internal/journal
+	go test -run '^$$' -fuzz '^FuzzFold$$' -fuzztime 30s ./internal/report
+
+clean:
+	rm -rf bin

@@ -1,0 +1,3 @@
+module github.com/simianhq/simian/examples/quickstart
+
+go 1.26

@@ -1,0 +1,134 @@
+package op
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/proc"
+)
+
+// pollEvery is how often a state that the kernel changes by itself is read.
+const pollEvery = 100 * time.Microsecond
+
+// Stop stops all threads of one process by SIGSTOP, or lets them go on by
+// SIGCONT. It is the freezer for processes that have no cgroup of their own.
+type Stop struct {
+	Process experiment.ProcessID `json:"process"`
+	Name    string               `json:"name"` // of the process, for people
+	Stopped bool                 `json:"stopped"`
+
+	fs proc.FS
+}
+
+// NewStop returns the op that stops p, or lets it go on.
+func NewStop(fs proc.FS, p experiment.ProcessID, name string, stopped bool) *Stop {
+	return &Stop{Process: p, Name: name, Stopped: stopped, fs: fs}
+}
+
+// String implements experiment.Op.
+func (s *Stop) String() string {
+	word := "let go on"
+	if s.Stopped {
+		word = "stop"
+	}
+	return fmt.Sprintf("%s %s (pid %d, SIG%s)", word, s.Name, s.Process.PID, s.signalName())
+}
+
+func (s *Stop) signalName() string {
+	if s.Stopped {
+		return "STOP"
+	}
+	return "CONT"
+}
+
+// Backend implements experiment.Backed.
+func (s *Stop) Backend() string { return "SIGSTOP" }
+
+// Handles implements experiment.Handled.
+func (s *Stop) Handles() []string { return []string{s.Process.Handle()} }
+
+// Apply implements experiment.Op. A process that is not stopped any more is
+// left alone when it is to go on.
+func (s *Stop) Apply(context.Context) error {
+	if err := s.fs.OwnPIDNamespace(); err != nil {
+		return err
+	}
+	fd, err := proc.OpenPidfd(s.Process)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if stopped, err := s.stopped(); err != nil || stopped == s.Stopped {
+		return err
+	}
+	return gone(unix.PidfdSendSignal(fd, SignalNumber(s.signalName()), nil, 0))
+}
+
+// stopped tells whether any thread is stopped, or for a process to be
+// stopped, whether all are. A thread in an uninterruptible sleep counts as
+// stopped once it leaves it; it is not yet.
+func (s *Stop) stopped() (bool, error) {
+	threads, err := s.fs.Threads(s.Process.PID)
+	if !s.fs.Alive(s.Process) {
+		return false, fmt.Errorf("stop %s: %w", s.Process, experiment.ErrGone)
+	}
+	if err != nil {
+		return false, err
+	}
+	all, some := true, false
+	for _, t := range threads {
+		if t.Exited() {
+			continue
+		}
+		all = all && (t.State == 'T' || t.State == 't') // a debugger's stop is a stop too,
+		some = some || t.State == 'T'                   // but not one to take back
+	}
+	if s.Stopped {
+		return all && some, nil
+	}
+	return some, nil
+}
+
+// Verify implements experiment.Verifier: it waits until every thread is as it
+// should be.
+func (s *Stop) Verify(ctx context.Context) (experiment.Evidence, error) {
+	for {
+		stopped, err := s.stopped()
+		if err != nil {
+			return experiment.Evidence{}, err
+		}
+		if stopped == s.Stopped {
+			return experiment.Evidence{InForce: true, What: "state " + stateWord(stopped)}, nil
+		}
+		select {
+		case <-ctx.Done():
+			return experiment.Evidence{What: fmt.Sprintf("%s (pid %d) is %s", s.Name, s.Process.PID, stateWord(stopped)),
+				Hint: "somebody sent it another signal, or a thread of it is in an uninterruptible sleep"}, nil
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+func stateWord(stopped bool) string {
+	if stopped {
+		return "stopped"
+	}
+	return "running"
+}
+
+// CheckStoppable gives ErrBusy where p is stopped already, by whomever.
+func CheckStoppable(fs proc.FS, p experiment.ProcessID, name string) error {
+	stopped, err := NewStop(fs, p, name, false).stopped()
+	if errors.Is(err, experiment.ErrGone) || err != nil {
+		return err
+	}
+	if stopped {
+		return fmt.Errorf("%s (pid %d) is stopped already, and not by this run: %w", name, p.PID, experiment.ErrBusy)
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// ProtectLabel is the label that keeps a target from being touched where its
+// value is "true".
+const ProtectLabel = "simian.dev/protect"
+
+// Protection knows which processes must never be touched: what keeps the host
+// up, what this process hangs on, and what an undo needs.
+type Protection struct {
+	fs        FS
+	self      experiment.ProcessID
+	ancestors map[int]Stat // the chain of parents
+	exe       file         // this program
+}
+
+// file is a file by identity.
+type file struct{ device, inode uint64 }
+
+// Protected takes down what this process is and what it hangs on. A shell or
+// CI runner above it is recognised by that, for as long as it lives.
+func (f FS) Protected() (*Protection, error) {
+	self, err := f.Stat(os.Getpid())
+	if err != nil {
+		return nil, fmt.Errorf("find what to protect: %w", err)
+	}
+	p := &Protection{fs: f, self: self.ID(), ancestors: map[int]Stat{}}
+	if p.exe, err = f.exeFile(self.PID); err != nil {
+		return nil, fmt.Errorf("find what to protect: %w", err)
+	}
+	for pid := self.PPID; pid > 0; {
+		parent, err := f.Stat(pid)
+		if err != nil {
+			return nil, fmt.Errorf("find what to protect: %w", err)
+		}
+		p.ancestors[pid] = parent
+		pid = parent.PPID
+	}
+	return p, nil
+}
+
+func (f FS) exeFile(pid int) (file, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(f.path(pid, "exe"), &st); err != nil {
+		return file{}, f.failure("read exe", pid, err)
+	}
+	return file{st.Dev, st.Ino}, nil
+}
+
+// Why says in words what a process is that must not be touched ("a kernel
+// thread"), or nothing. A process that is gone is nothing of the kind.
+func (p *Protection) Why(pid int) string {
+	switch {
+	case pid == 0:
+		return "in a PID namespace that this one cannot see"
+	case pid == 1:
+		return "the host's init"
+	case pid == p.self.PID:
+		return "Simian itself"
+	}
+	s, err := p.fs.Stat(pid)
+	if errors.Is(err, experiment.ErrGone) {
+		return ""
+	}
+	if err != nil {
+		return "unreadable (" + err.Error() + ")"
+	}
+	if s.Kernel() {
+		return "a kernel thread"
+	}
+	if a, ok := p.ancestors[pid]; ok && a.Start == s.Start {
+		return "an ancestor of Simian (" + a.Comm + ")"
+	}
+	return p.program(s)
+}
+
+// program says what a process is by the program it runs.
+func (p *Protection) program(s Stat) string {
+	if exe, err := p.fs.exeFile(s.PID); err == nil && exe == p.exe {
+		return "another process of Simian"
+	}
+	if args, err := p.fs.Cmdline(s.PID); err == nil && len(args) > 0 {
+		if base := filepath.Base(args[0]); base == "simian" || base == "simian-guardian" {
+			return "another process of Simian"
+		}
+	}
+	name := s.Comm
+	if exe, err := p.fs.Exe(s.PID); err == nil {
+		name = filepath.Base(exe)
+	}
+	if what := infrastructure(name); what != "" {
+		return what + " (" + name + ")"
+	}
+	return ""
+}
+
+// infrastructure says what the program name is to an undo.
+func infrastructure(name string) string {
+	daemons := []string{"dockerd", "containerd", "runc", "crun", "conmon", "conmonrs", "podman", "crio"}
+	switch {
+	case slices.Contains(daemons, name), strings.HasPrefix(name, "containerd-shim"):
+		return "part of a container runtime"
+	case name == "kubelet":
+		return "Kubernetes' agent on this node"
+	case name == "systemd", strings.HasPrefix(name, "systemd-"), strings.HasPrefix(name, "(sd-"):
+		return "part of systemd"
+	case name == "dbus-daemon", strings.HasPrefix(name, "dbus-broker"):
+		return "the message bus that systemd is asked through"
+	}
+	return ""
+}
+
+// Check refuses a target that must not be touched: the error wraps
+// experiment.ErrProtected and says which process it is and why.
+func (p *Protection) Check(t experiment.Target) error {
+	if t.Labels[ProtectLabel] == "true" {
+		return fmt.Errorf("%s has the label %s=true: %w", t.Name, ProtectLabel, experiment.ErrProtected)
+	}
+	for _, id := range t.PIDs {
+		if err := p.check(id.PID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Protection) check(pid int) error {
+	if why := p.Why(pid); why != "" {
+		return fmt.Errorf("pid %d is %s: %w", pid, why, experiment.ErrProtected)
+	}
+	return nil
+}
+
+// CheckCgroup refuses a cgroup directory in whose subtree there is a process
+// that must not be touched, as Check does.
+func (p *Protection) CheckCgroup(dir string) error {
+	pids, err := p.fs.CgroupMembers(dir)
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := p.check(pid); err != nil {
+			return fmt.Errorf("cgroup %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// OwnCgroup returns a cgroup that can be frozen in place of t: all of t's
+// processes are in it and below it, and no others. It prefers version 2, where
+// controller is "", to version 1's "freezer". The root of a hierarchy has no
+// freezer, so it is never one.
+func (f FS) OwnCgroup(t experiment.Target) (dir experiment.CgroupDir, controller string, ok bool) {
+	if f.owns(t.Cgroup.V2, "cgroup.freeze", t.PIDs) {
+		return t.Cgroup.V2, "", true
+	}
+	if v1 := t.Cgroup.V1["freezer"]; f.owns(v1, "freezer.state", t.PIDs) {
+		return v1, "freezer", true
+	}
+	return experiment.CgroupDir{}, "", false
+}
+
+// owns tells whether the processes that live in dir's subtree are those of
+// ids that live, and whether the cgroup has the file knob.
+func (f FS) owns(dir experiment.CgroupDir, knob string, ids []experiment.ProcessID) bool {
+	if dir.Path == "" {
+		return false
+	}
+	if now, err := StatCgroup(dir.Path); err != nil || now != dir {
+		return false
+	}
+	if _, err := os.Stat(filepath.Join(dir.Path, knob)); err != nil {
+		return false
+	}
+	members, err := f.living(dir.Path)
+	if err != nil || len(members) == 0 {
+		return false
+	}
+	wanted := map[experiment.ProcessID]bool{}
+	for _, id := range ids {
+		if f.Alive(id) {
+			wanted[id] = true
+		}
+	}
+	for _, id := range members {
+		if !wanted[id] {
+			return false
+		}
+	}
+	return len(members) == len(wanted)
+}
+
+// living returns the processes of a cgroup's subtree that have not exited. It
+// is an error where one has no pid here.
+func (f FS) living(dir string) ([]experiment.ProcessID, error) {
+	pids, err := f.CgroupMembers(dir)
+	if err != nil {
+		return nil, err
+	}
+	var ids []experiment.ProcessID
+	for _, pid := range pids {
+		s, err := f.Stat(pid)
+		if err != nil && !errors.Is(err, experiment.ErrGone) {
+			return nil, err
+		}
+		if err == nil && f.runs(s) {
+			ids = append(ids, s.ID())
+		}
+		if pid == 0 {
+			return nil, fs.ErrPermission
+		}
+	}
+	return ids, nil
+}

@@ -1,0 +1,221 @@
+package report
+
+import (
+	"context"
+	"time"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// tape writes journals tersely. Moments are seconds since the run began.
+type tape struct {
+	events []experiment.Event
+	checks []experiment.CheckSummary
+}
+
+// op is a step's change in tests.
+type op string
+
+func (o op) Apply(context.Context) error { return nil }
+func (o op) String() string              { return string(o) }
+
+var dawn = time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+
+const boot = experiment.BootTime(1000 * time.Second)
+
+func at(s float64) experiment.BootTime { return boot.Add(time.Duration(s * 1e9)) }
+
+func bound(v float64) *experiment.Bound { return &experiment.Bound{Value: v} }
+
+func dur(s float64) experiment.Duration { return experiment.Duration(s * 1e9) }
+
+// Checks and actions that the tests share.
+var (
+	answers = experiment.CheckSummary{Name: "checkout answers", Unit: "ratio", Min: bound(0.99), Weight: 3, Window: dur(1)}
+	quick   = experiment.CheckSummary{Name: "checkout is quick", Unit: "s", Max: bound(0.1), Weight: 1, Window: dur(1)}
+	orders  = experiment.CheckSummary{Name: "orders flow", Min: bound(2500), Weight: 1}
+	kill    = experiment.ActionSummary{Name: "a worker is killed", Type: "kill", For: dur(5)}
+	freeze  = experiment.ActionSummary{Name: "freeze", Type: "freeze", For: dur(5)}
+)
+
+func newTape(x experiment.Summary) *tape {
+	if x.Name == "" {
+		x.Name = "checkout-without-recommendations"
+	}
+	x.File, x.SteadyFor, x.RecoveryWithin, x.AbortAfter = "shop.yaml", dur(2), dur(10), 3
+	t := &tape{checks: x.Checks}
+	return t.add(0, experiment.Event{Kind: experiment.EventBegin, Header: &experiment.Header{
+		Format: 1, Version: "v0.1.0", Seed: 42, Experiment: x,
+	}})
+}
+
+func (t *tape) add(s float64, e experiment.Event) *tape {
+	e.Boot, e.Wall = at(s), dawn.Add(time.Duration(s*1e9))
+	t.events = append(t.events, e)
+	return t
+}
+
+// phase says at s that p has begun at since.
+func (t *tape) phase(s float64, p experiment.Phase, since float64) *tape {
+	return t.add(s, experiment.Event{Kind: experiment.EventPhase, Phase: &experiment.PhaseMark{Name: p, Since: at(since)}})
+}
+
+// value makes one sample of check, whose window ends at s.
+func (t *tape) value(check int, s, v float64) *tape {
+	c := t.checks[check]
+	held := experiment.Check{Min: c.Min, Max: c.Max}.Holds(v)
+	return t.add(s, experiment.Event{Kind: experiment.EventSample, Sample: &experiment.Sample{
+		Check: check, From: at(s).Add(-c.Window.D()), To: at(s), Value: v, Held: held,
+	}})
+}
+
+// unmeasured makes one sample of check that could not be measured.
+func (t *tape) unmeasured(check int, s float64, why string) *tape {
+	return t.add(s, experiment.Event{Kind: experiment.EventSample, Sample: &experiment.Sample{
+		Check: check, From: at(s).Add(-t.checks[check].Window.D()), To: at(s), Error: why,
+	}})
+}
+
+// values makes a sample of every check every 250 ms, from after from to to;
+// value gives each check's number.
+func (t *tape) values(from, to float64, value ...float64) *tape {
+	for s := from + 0.25; s <= to; s += 0.25 {
+		for i, v := range value {
+			t.value(i, s, v)
+		}
+	}
+	return t
+}
+
+func (t *tape) plan(s float64, action int, names ...string) *tape {
+	p := &experiment.Plan{Scope: 4}
+	for i, n := range names {
+		p.Targets = append(p.Targets, experiment.Target{Kind: "process", Name: n, ID: n, PIDs: []experiment.ProcessID{{PID: 4121 + i}}})
+	}
+	return t.add(s, experiment.Event{Kind: experiment.EventPlan, Action: action, Plan: p})
+}
+
+// apply announces step n of action, with its undo unless that is "", and
+// applies it.
+func (t *tape) apply(s float64, action, n int, do, undo string) *tape {
+	step := experiment.PlannedStep{N: n, Target: "web", Step: experiment.Step{Do: op(do)}}
+	if undo != "" {
+		step.Undo = op(undo)
+	}
+	t.add(s, experiment.Event{Kind: experiment.EventAnnounce, Action: action, Steps: []experiment.PlannedStep{step}})
+	return t.add(s, experiment.Event{Kind: experiment.EventApplied, Action: action, Step: n, Seconds: 0.0004})
+}
+
+func (t *tape) verified(s float64, action, n int, e experiment.Evidence) *tape {
+	return t.add(s, experiment.Event{Kind: experiment.EventVerified, Action: action, Step: n, Evidence: &e})
+}
+
+func (t *tape) injected(s float64, action int) *tape {
+	return t.add(s, experiment.Event{Kind: experiment.EventInjected, Action: action, Seconds: 0.0008})
+}
+
+func (t *tape) takeBack(s float64, action int, c experiment.Cause, message string) *tape {
+	return t.add(s, experiment.Event{Kind: experiment.EventTakeBack, Action: action, Cause: c, Message: message})
+}
+
+func (t *tape) undone(s float64, n int) *tape {
+	return t.add(s, experiment.Event{Kind: experiment.EventUndone, Step: n, Seconds: 0.001})
+}
+
+func (t *tape) reverted(s float64, action int) *tape {
+	return t.add(s, experiment.Event{Kind: experiment.EventReverted, Action: action, Seconds: 0.003})
+}
+
+func (t *tape) end(s float64) *tape { return t.add(s, experiment.Event{Kind: experiment.EventEnd}) }
+
+func (t *tape) fold() *Result { return Fold("7f3k2q", t.events) }
+
+// steady is a run up to its first fault at 3 s: begun, measured, steady.
+func steady(x experiment.Summary, value ...float64) *tape {
+	return newTape(x).phase(0, experiment.PhaseBefore, 0).values(1, 3, value...).
+		add(3, experiment.Event{Kind: experiment.EventGuardian, Guardian: &experiment.GuardianMark{Process: experiment.ProcessID{PID: 99}}})
+}
+
+// frozen is a run with a freeze in force from 3 s on.
+func frozen(x experiment.Summary, value ...float64) *tape {
+	return steady(x, value...).plan(3, 1, "web").
+		apply(3, 1, 1, "freeze cgroup /web", "thaw cgroup /web").
+		verified(3, 1, 1, experiment.Evidence{InForce: true, What: "cgroup.events: frozen 1"}).
+		injected(3, 1).phase(3, experiment.PhaseDuring, 3)
+}
+
+// thawed takes the freeze back at 8 s.
+func (t *tape) thawed() *tape {
+	return t.takeBack(8, 1, experiment.CauseEnd, "").undone(8, 1).reverted(8, 1).phase(8, experiment.PhaseRecovery, 8)
+}
+
+func shop(actions ...experiment.ActionSummary) experiment.Summary {
+	return experiment.Summary{Checks: []experiment.CheckSummary{answers, quick, orders}, Actions: actions}
+}
+
+// none is an experiment without checks.
+func none(actions ...experiment.ActionSummary) experiment.Summary {
+	return experiment.Summary{Actions: actions}
+}
+
+// scenarios are whole runs, one for each way to end.
+func scenarios() map[string]*tape {
+	return map[string]*tape{
+		"pass":               passed(),
+		"pass-no-checks":     frozen(none(freeze)).thawed().end(8.1),
+		"fail":               failed(),
+		"fail-recovery":      frozen(shop(freeze), 1, 0.031, 2981).values(3, 8, 1, 0.031, 2981).thawed().values(8, 18, 0.5, 0.031, 2981).end(18.1),
+		"aborted-not-steady": newTape(shop(kill)).phase(0, experiment.PhaseBefore, 0).values(1, 30, 1, 0.25, 2981).takeBack(30, 0, experiment.CauseNotSteady, "checkout is quick did not hold for 2s within 30s").end(30.1),
+		"aborted-interrupted": frozen(shop(freeze), 1, 0.031, 2981).values(3, 5, 1, 0.031, 2981).
+			takeBack(5, 0, experiment.CauseInterrupted, "interrupt").undone(5, 1).reverted(5, 1).end(5.1),
+		"residue":      residue(),
+		"not-injected": missed(),
+		"error": steady(shop(freeze), 1, 0.031, 2981).plan(3, 1, "web").
+			add(3, experiment.Event{Kind: experiment.EventEnd, Error: "freeze web: open /sys/fs/cgroup/web/cgroup.freeze: permission denied"}),
+		"unfinished": frozen(shop(freeze), 1, 0.031, 2981).values(3, 4, 1, 0.031, 2981),
+	}
+}
+
+// passed is a kill that the checks hardly felt.
+func passed() *tape {
+	t := steady(shop(kill), 1, 0.031, 2981).plan(3, 1, "web-1").
+		apply(3, 1, 1, "send KILL to pid 4121", "").
+		verified(3, 1, 1, experiment.Evidence{InForce: true, Felt: experiment.FeltYes, What: "process gone"}).
+		injected(3, 1).phase(3, experiment.PhaseDuring, 3).
+		values(3, 4.5, 1, 0.088, 2700).values(4.5, 8, 1, 0.031, 2981)
+	return t.takeBack(8, 1, experiment.CauseEnd, "").reverted(8, 1).phase(8, experiment.PhaseRecovery, 8).
+		values(8, 9.5, 1, 0.031, 2981).phase(9.5, experiment.PhaseAfter, 8).values(9.5, 10, 1, 0.031, 2981).end(10.1)
+}
+
+// failed is a freeze that was taken back early.
+func failed() *tape {
+	t := frozen(shop(freeze), 1, 0.031, 2981).values(3, 3.75, 1, 0.031, 2981)
+	for s := 4.0; s < 5; s += 0.25 {
+		t.value(0, s, 0.41).unmeasured(1, s, "no answer within 1s").value(2, s, 2600)
+	}
+	t.takeBack(5, 0, experiment.CauseAbortAfter, "3 failed samples of checkout answers in a row").
+		undone(5, 1).reverted(5, 1).phase(5, experiment.PhaseRecovery, 5).
+		values(5, 6, 0.8, 0.25, 2981).values(6, 9, 1, 0.031, 2981)
+	return t.phase(9, experiment.PhaseAfter, 5.25).values(9, 10, 1, 0.031, 2981).end(10.1)
+}
+
+// residue is a freeze that could not be taken back.
+func residue() *tape {
+	t := frozen(shop(freeze), 1, 0.031, 2981).values(3, 8, 1, 0.031, 2981).takeBack(8, 1, experiment.CauseEnd, "")
+	for range 3 {
+		t.add(8, experiment.Event{Kind: experiment.EventUndoFail, Step: 1, Error: "write cgroup.freeze: device or resource busy"})
+	}
+	return t.add(68, experiment.Event{Kind: experiment.EventGaps, Gaps: []experiment.Gap{{Workload: "web", Before: 4, Now: 3}}}).
+		add(68, experiment.Event{Kind: experiment.EventDrift, Drift: []experiment.Drift{{Object: "net:4026531840", Gone: []string{"qdisc noqueue lo"}, New: []string{"qdisc tbf lo"}}}}).
+		end(68.1)
+}
+
+// missed is a fault that hit nothing.
+func missed() *tape {
+	e := experiment.Evidence{InForce: true, Felt: experiment.FeltNo, What: "0 of 912 packets matched", Hint: "port 5433 was asked for, and all 912 packets went to 5432"}
+	t := steady(shop(freeze), 1, 0.031, 2981).plan(3, 1, "web").
+		apply(3, 1, 1, "add nft table inet simian_7f3k2q", "delete nft table inet simian_7f3k2q").
+		injected(3, 1).phase(3, experiment.PhaseDuring, 3).values(3, 8, 1, 0.031, 2981).verified(8, 1, 1, e)
+	return t.add(8, experiment.Event{Kind: experiment.EventMissed, Action: 1, Message: "its filter matched nothing"}).
+		takeBack(8, 0, experiment.CauseNotInjected, "").undone(8, 1).reverted(8, 1).end(8.1)
+}

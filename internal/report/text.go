@@ -1,0 +1,257 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// Where text stands on a line.
+const (
+	widestPage  = 100 // more than that is not read as one line
+	labelStart  = 2
+	bodyStart   = 12
+	mostReasons = 6
+	mostTargets = 3
+)
+
+// Text writes r for people: what was normal, what was done, how each check
+// bore it, and whether all is put back. The last lines say how it ended and
+// what to do next.
+func Text(w io.Writer, r *Result, style Style) error {
+	p := &page{Style: style, r: r, wide: min(style.width(), widestPage)}
+	p.head()
+	p.before()
+	for i := range r.Faults {
+		p.fault(i, &r.Faults[i])
+	}
+	p.checks()
+	p.after()
+	p.putBack()
+	p.notes()
+	p.end()
+	_, err := io.WriteString(w, p.b.String())
+	return err
+}
+
+// page is a text in the making.
+type page struct {
+	Style
+	r    *Result
+	wide int // columns to keep to
+	b    strings.Builder
+}
+
+// say writes one labelled item, wrapped below itself. What is written is made
+// clean here, and nowhere else.
+func (p *page) say(label, text string) { p.sayIn(plain, label, text) }
+
+func (p *page) sayIn(c color, label, text string) {
+	for _, line := range wrap(p.clean(text), p.wide-bodyStart) {
+		p.line(left(strings.Repeat(" ", labelStart)+label, bodyStart) + p.paint(c, line))
+		label = ""
+	}
+}
+
+// line writes a line that is clean, and fits, already.
+func (p *page) line(text string) { p.b.WriteString(strings.TrimRight(text, " ") + "\n") }
+
+// apart writes two clean texts at both ends of a line, or on two lines where
+// one has no room for both.
+func (p *page) apart(a, b string, c color) {
+	gap := p.wide - columns(a) - columns(b)
+	if gap < 2 {
+		p.line(p.paint(c, a))
+		p.line(right(b, p.wide))
+		return
+	}
+	p.line(p.paint(c, a) + strings.Repeat(" ", gap) + b)
+}
+
+func (p *page) head() {
+	run := p.clean("run " + string(p.r.Run))
+	name := p.fit(p.clean(orElse(p.r.Experiment, "experiment unknown")), p.wide-columns(run)-2)
+	p.apart(name, run, bold)
+	about := []string{}
+	if p.r.File != "" {
+		about = append(about, p.r.File)
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.r.Labels)) {
+		about = append(about, key+"="+p.r.Labels[key])
+	}
+	if p.r.Seed != 0 {
+		about = append(about, fmt.Sprintf("seed %d", p.r.Seed))
+	}
+	if len(about) > 0 {
+		p.sayIn(dim, "file", strings.Join(about, " · "))
+	}
+}
+
+// injected tells whether any fault was in force.
+func (r *Result) injected() bool {
+	return slices.ContainsFunc(r.Faults, func(t Fault) bool { return t.Injected })
+}
+
+func (p *page) before() {
+	held, measured := 0, 0
+	for _, c := range p.r.Checks {
+		if c.Before.Count > 0 {
+			measured++
+		}
+		if c.Before.Count > 0 && c.Before.Failed == 0 {
+			held++
+		}
+	}
+	of := fmt.Sprintf("%d/%d checks", held, len(p.r.Checks))
+	switch {
+	case len(p.r.Checks) == 0 || measured == 0:
+	case p.r.injected():
+		// It was steady, or nothing would have been injected; some may have
+		// failed before that.
+		p.say("before", fmt.Sprintf("steady  %d/%d checks held for %s", measured, len(p.r.Checks), humanSeconds(p.r.SteadyFor)))
+	case p.r.Cause == experiment.CauseNotSteady:
+		p.say("before", fmt.Sprintf("not steady  %s held all the time", of))
+	default:
+		p.say("before", of+" held")
+	}
+}
+
+func (p *page) fault(i int, t *Fault) {
+	what := t.Type
+	if len(t.Targets) > 0 {
+		what += " → " + t.who()
+	}
+	if t.Name != t.Type {
+		what = t.Name + "   " + what
+	}
+	p.say(fmt.Sprintf("action %d", i+1), what)
+	switch {
+	case t.Missed != "":
+		p.sayIn(yellow, "", "not in force: "+t.Missed)
+	case t.Injected:
+		p.say("", t.story())
+	case len(t.Evidence) == 0 && len(t.Targets) == 0:
+		p.sayIn(dim, "", "not begun")
+	default:
+		p.say("", "never in force")
+	}
+	if t.Limited != "" {
+		p.sayIn(dim, "", "limited to "+t.Limited)
+	}
+	for _, w := range t.Warnings {
+		p.sayIn(yellow, "", "warning: "+w)
+	}
+}
+
+// who lists the targets of t.
+func (t *Fault) who() string {
+	names := []string{}
+	for i, target := range t.Targets {
+		if i == mostTargets && len(t.Targets) > mostTargets+1 {
+			names = append(names, fmt.Sprintf("%d more", len(t.Targets)-i))
+			break
+		}
+		name := target.Name
+		if target.PID != 0 {
+			name += fmt.Sprintf(" (pid %d)", target.PID)
+		}
+		names = append(names, name)
+	}
+	s := strings.Join(names, ", ")
+	if t.Scope > len(t.Targets) {
+		s += fmt.Sprintf("   %d of %d", len(t.Targets), t.Scope)
+	}
+	return s
+}
+
+// story says what became of t, in one line.
+func (t *Fault) story() string {
+	parts := []string{"in force"}
+	if t.Inject != nil {
+		parts[0] += " after " + humanSeconds(*t.Inject)
+	}
+	for _, e := range t.Evidence {
+		if e.What != "" {
+			parts[0] += parens(e.What)
+			break
+		}
+	}
+	if t.Strikes > 1 {
+		parts = append(parts, fmt.Sprintf("struck %d times", t.Strikes))
+	}
+	if t.Backend != "" {
+		parts = append(parts, "by "+t.Backend)
+	}
+	if t.Revert != nil {
+		parts = append(parts, "taken back in "+humanSeconds(*t.Revert))
+	}
+	return strings.Join(parts, " · ")
+}
+
+// after says whether the system came back by itself.
+func (p *page) after() {
+	if !p.r.injected() || len(p.r.Checks) == 0 {
+		return
+	}
+	if p.r.Cause == experiment.CauseAbortAfter {
+		p.say("", "taken back early"+prefixed(": ", p.r.CauseMessage))
+	}
+	settled := slices.ContainsFunc(p.r.Checks, func(c Check) bool { return c.After.Count > 0 })
+	watched := slices.ContainsFunc(p.r.Checks, func(c Check) bool { return c.Recovery.Count > 0 || c.Unsteady })
+	switch {
+	case settled && p.r.RecoverySeconds == nil:
+		p.say("after", "steady all along")
+	case settled && p.r.Steps.Undoable > 0:
+		p.say("after", fmt.Sprintf("steady again %s after the fault was taken back", humanSeconds(*p.r.RecoverySeconds)))
+	case settled:
+		p.say("after", fmt.Sprintf("steady again %s after the fault", humanSeconds(*p.r.RecoverySeconds)))
+	case p.r.Unfinished || p.r.cutShort() || !watched:
+		p.sayIn(dim, "after", "not watched")
+	default:
+		p.sayIn(red, "after", fmt.Sprintf("not steady again within %s", humanSeconds(p.r.RecoveryWithin)))
+	}
+}
+
+func (p *page) putBack() {
+	n, touched := p.r.Steps, p.r.injected() || p.r.Steps.Undoable > 0
+	steps := fmt.Sprintf("%s of %s steps", count(n.TakenBack), count(n.Undoable))
+	behind := "nothing left behind"
+	switch {
+	case len(p.r.Residue) > 0:
+		p.sayIn(red, "put back", fmt.Sprintf("%s, %s left behind", steps, plural(len(p.r.Residue), "thing", "things")))
+		for _, l := range p.r.Residue {
+			p.say("left", l)
+		}
+	case p.r.Unfinished:
+		p.say("put back", steps+" so far")
+	case !touched:
+		p.say("put back", "nothing was changed")
+	case n.Undoable == 0:
+		p.say("put back", "nothing to take back, "+behind)
+	default:
+		p.say("put back", steps+", "+behind)
+	}
+}
+
+// notes tells what somebody should know, whatever the verdict.
+func (p *page) notes() {
+	for _, s := range p.r.Superseded {
+		p.sayIn(yellow, "changed", s.Error())
+	}
+	for _, d := range p.r.Drift {
+		p.sayIn(yellow, "drift", d.Object+" is not as it was before, and no step explains it")
+		for _, l := range d.Gone {
+			p.say("", "gone  "+l)
+		}
+		for _, l := range d.New {
+			p.say("", "new   "+l)
+		}
+	}
+	for _, w := range p.r.Warnings {
+		p.sayIn(yellow, "warning", w)
+	}
+}

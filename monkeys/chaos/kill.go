@@ -1,0 +1,64 @@
+// Package chaos holds the faults of the Chaos Monkey, a file for each
+// mechanism.
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/op"
+	"github.com/simianhq/simian/internal/proc"
+)
+
+// Kill sends a signal to a target's main process: once, or again and again for
+// as long as the action lasts. It cannot be taken back.
+type Kill struct {
+	Signal string              `json:"signal,omitempty" jsonschema:"the signal's name, with or without SIG (KILL)"`
+	Every  experiment.Duration `json:"every,omitzero" jsonschema:"strikes again at this interval while the action lasts; targets are drawn anew each time"`
+
+	fs proc.FS
+}
+
+// Validate implements experiment.Validator.
+func (k *Kill) Validate() error {
+	if op.SignalNumber(k.signal()) == 0 {
+		names := op.SignalNames()
+		near := experiment.Nearest(strings.TrimPrefix(k.Signal, "SIG"), names)
+		if near != "" {
+			near = fmt.Sprintf(" (did you mean %q?)", near)
+		}
+		return experiment.Fieldf("signal", "unknown signal %q%s\n        signals: %s", k.Signal, near, strings.Join(names, " "))
+	}
+	if slices.Contains([]string{"STOP", "TSTP", "TTIN", "TTOU"}, k.signal()) {
+		return experiment.Fieldf("signal", "%s stops a process and leaves it so: the fault freeze does that, and takes it back", k.Signal)
+	}
+	if k.Every > 0 && k.Every.D() < 10*time.Millisecond {
+		return experiment.Fieldf("every", "%s is too quick: 10ms at the least", k.Every)
+	}
+	return nil
+}
+
+func (k *Kill) signal() string {
+	if k.Signal == "" {
+		return "KILL"
+	}
+	return strings.TrimPrefix(k.Signal, "SIG")
+}
+
+// Instant implements experiment.Instant.
+func (k *Kill) Instant() bool { return k.Every == 0 }
+
+// Interval implements experiment.Repeater.
+func (k *Kill) Interval() time.Duration { return k.Every.D() }
+
+// Plan implements experiment.Fault.
+func (k *Kill) Plan(_ context.Context, _ experiment.RunID, t experiment.Target) ([]experiment.Step, error) {
+	if len(t.PIDs) == 0 {
+		return nil, fmt.Errorf("it has no process here: %w", experiment.ErrUnsupported)
+	}
+	return []experiment.Step{{Do: op.NewSignal(k.fs, t.PIDs[0], t.Name, k.signal())}}, nil
+}

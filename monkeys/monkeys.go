@@ -1,0 +1,18 @@
+// Package monkeys is the catalogue of faults and inspectors: a monkey is a
+// family of them, as users call it.
+package monkeys
+
+import (
+	"maps"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/monkeys/chaos"
+)
+
+// Faults returns every fault. They read the host through fs.
+func Faults(fs proc.FS) experiment.Catalog[experiment.Fault] {
+	all := experiment.Catalog[experiment.Fault]{}
+	maps.Copy(all, chaos.All(fs))
+	return all
+}
