@@ -16,18 +16,17 @@ const module = "github.com/simianhq/simian/"
 
 // only says where a dependency may be used, besides in tests.
 var only = map[string][]string{
-	"github.com/vishvananda/netlink":     {"internal/op", "internal/proc"},
-	"github.com/google/nftables":         {"internal/op", "internal/proc"},
-	"github.com/containerd/cgroups":      {"internal/op", "internal/proc"},
-	"k8s.io/client-go":                   {"internal/kube"},
-	"github.com/robfig/cron":             {"scheduler"},
-	"modernc.org/sqlite":                 {"internal/journal"},
-	"github.com/spf13/cobra":             {"cmd/simian"},
-	"github.com/tsenart/vegeta":          {"internal/probe"},
-	"github.com/coreos/go-systemd":       {"internal/guard"},
-	"github.com/google/jsonschema-go":    {"experiment"},
-	"go.yaml.in/yaml":                    {"experiment"},
-	"github.com/go-json-experiment/json": {"experiment"},
+	"github.com/vishvananda/netlink":  {"internal/op", "internal/proc"},
+	"github.com/google/nftables":      {"internal/op", "internal/proc"},
+	"github.com/containerd/cgroups":   {"internal/op", "internal/proc"},
+	"k8s.io/client-go":                {"internal/kube"},
+	"github.com/robfig/cron":          {"scheduler"},
+	"modernc.org/sqlite":              {"internal/journal"},
+	"github.com/spf13/cobra":          {"cmd/simian"},
+	"github.com/tsenart/vegeta":       {"internal/probe"},
+	"github.com/coreos/go-systemd":    {"internal/guard"},
+	"github.com/google/jsonschema-go": {"experiment"},
+	"go.yaml.in/yaml":                 {"experiment"},
 }
 
 type goPackage struct {

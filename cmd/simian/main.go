@@ -120,7 +120,7 @@ Simian itself is killed.`,
 	root.AddCommand(a.runCommand(), a.planCommand(), a.validateCommand(), a.schemaCommand(),
 		a.rollbackCommand(), a.statusCommand(), a.runsCommand(), a.reportCommand(), a.reindexCommand(),
 		a.listCommand(), a.checkCommand(), a.versionCommand())
-	root.CompletionOptions.HiddenDefaultCmd = false
+	root.SuggestionsMinimumDistance = 2
 	return root
 }
 

@@ -36,9 +36,6 @@ func TestMain(m *testing.M) {
 // tweakFromEnv makes a simian under test misbehave as told: at the nth write
 // of the journal it gets a signal, before or after it.
 func tweakFromEnv(e *engine.Engine) {
-	if ms, err := strconv.Atoi(os.Getenv("SIMIAN_TEST_SLACK_MS")); err == nil {
-		e.Slack = time.Duration(ms) * time.Millisecond
-	}
 	at, n, ok := strings.Cut(os.Getenv("SIMIAN_TEST_SIGNAL_AT"), ":")
 	if !ok || e.Journals == nil {
 		return

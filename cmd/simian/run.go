@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -70,7 +71,7 @@ func place(x *experiment.Experiment, err error) error {
 func (a *app) runCommand() *cobra.Command {
 	var file fileOptions
 	var out output
-	var unguarded bool
+	var o runOptions
 	c := &cobra.Command{
 		Use:   "run FILE",
 		Short: "Run an experiment, put everything back, and judge",
@@ -86,11 +87,14 @@ whatever an earlier run left unfinished. Ctrl-C takes everything back at once.
 			if err != nil {
 				return err
 			}
+			if o.slack <= 0 {
+				return usage(fmt.Errorf("--slack %s: want a duration above 0", o.slack))
+			}
 			x, err := a.load(c, args[0], &file)
 			if err != nil {
 				return err
 			}
-			r, err := a.runExperiment(c.Context(), x, unguarded, asJSON)
+			r, err := a.runExperiment(c.Context(), x, o, asJSON)
 			if err != nil {
 				return place(x, err)
 			}
@@ -99,8 +103,15 @@ whatever an earlier run left unfinished. Ctrl-C takes everything back at once.
 	}
 	file.add(c)
 	out.add(c)
-	c.Flags().BoolVar(&unguarded, "unguarded", false, "go on where the guardian could not outlive PID 1 of this PID namespace")
+	c.Flags().BoolVar(&o.unguarded, "unguarded", false, "go on where the guardian could not outlive PID 1 of this PID namespace")
+	c.Flags().DurationVar(&o.slack, "slack", engine.DefaultSlack, "how long beyond all that the file allows the guardian lets a run stand still")
 	return c
+}
+
+// runOptions are the flags of run that are not the file's.
+type runOptions struct {
+	unguarded bool
+	slack     time.Duration
 }
 
 // show prints a result, and ends with its exit code.
@@ -124,7 +135,7 @@ func (a *app) print(r *report.Result, asJSON bool) error {
 
 // runExperiment runs x from the sweep to the history. Without a result, nothing
 // was touched.
-func (a *app) runExperiment(ctx context.Context, x *experiment.Experiment, unguarded, quiet bool) (*report.Result, error) {
+func (a *app) runExperiment(ctx context.Context, x *experiment.Experiment, o runOptions, quiet bool) (*report.Result, error) {
 	w, err := a.writable()
 	if err != nil {
 		return nil, err
@@ -137,7 +148,7 @@ func (a *app) runExperiment(ctx context.Context, x *experiment.Experiment, ungua
 	defer stop()
 	live := a.live(quiet)
 	e := a.engine(w)
-	e.Notify, e.System = live.event, a.system(unguarded)
+	e.Notify, e.System, e.Slack = live.event, a.system(o.unguarded), o.slack
 	run, err := e.Run(ctx, x)
 	live.close()
 	if run == "" {

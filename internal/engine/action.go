@@ -250,17 +250,10 @@ func (r *runner) verify(ctx context.Context, i int, plan *ActionPlan, skip map[s
 			return r.missed(i, fmt.Sprintf("%s: whether it is in force cannot be read: %v", s.Do, err))
 		}
 		if !ev.InForce {
-			return r.missed(i, fmt.Sprintf("%s: not in force: %s", s.Do, hint(ev)))
+			return r.missed(i, fmt.Sprintf("%s: %s", s.Do, ev.What))
 		}
 	}
 	return nil
-}
-
-func hint(ev experiment.Evidence) string {
-	if ev.Hint == "" {
-		return ev.What
-	}
-	return ev.What + ": " + ev.Hint
 }
 
 // verifyStep asks the step whether it is in force. One that cannot tell is
@@ -293,7 +286,7 @@ func (r *runner) verifyHeld(ctx context.Context, i int) {
 		case err != nil:
 			r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s: whether it was still in force cannot be read: %v", h.Do, err)})
 		case !ev.InForce:
-			r.missed(i, fmt.Sprintf("%s: no longer in force at the end: %s", h.Do, hint(ev)))
+			r.missed(i, fmt.Sprintf("%s: no longer in force at the end: %s", h.Do, ev.What))
 		}
 	}
 }

@@ -35,8 +35,10 @@ type planner struct {
 }
 
 func (e *Engine) newPlanner(x *experiment.Experiment, run experiment.RunID, seed uint64) *planner {
-	return &planner{engine: e, x: x, run: run, seed: seed,
-		touched: map[string]experiment.Target{}, normal: map[string]int{}}
+	return &planner{
+		engine: e, x: x, run: run, seed: seed,
+		touched: map[string]experiment.Target{}, normal: map[string]int{},
+	}
 }
 
 // Plan returns what each action of x would do now. It changes nothing.

@@ -201,15 +201,18 @@ func (r *runner) steady(ctx context.Context) error {
 		r.log(experiment.Event{Kind: experiment.EventPhase, Phase: &experiment.PhaseMark{Name: experiment.PhaseBefore, Since: r.engine.Boot()}})
 		return interrupted(ctx)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, spec.Within.D(), &Stop{experiment.CauseNotSteady,
-		fmt.Sprintf("not steady for %s within %s", spec.For, spec.Within)})
+	ctx, cancel := context.WithTimeoutCause(ctx, spec.Within.D(), &Stop{
+		experiment.CauseNotSteady,
+		fmt.Sprintf("not steady for %s within %s", spec.For, spec.Within),
+	})
 	defer cancel()
+	began := r.engine.Boot()
 	since, err := r.watch.steady(ctx, spec.For.D())
 	if err != nil {
-		return err
+		since = began // all that was measured shows what was not steady
 	}
 	r.log(experiment.Event{Kind: experiment.EventPhase, Phase: &experiment.PhaseMark{Name: experiment.PhaseBefore, Since: since}})
-	return nil
+	return err
 }
 
 func interrupted(ctx context.Context) error {

@@ -29,8 +29,10 @@ type watch struct {
 
 func newWatch(r *runner) *watch {
 	n := len(r.x.Spec.Hypothesis.Checks)
-	return &watch{runner: r, checks: r.x.Spec.Hypothesis.Checks, broken: make(chan *Stop, 1),
-		changed: make(chan struct{}), recent: make([][]experiment.Sample, n), failed: make([]int, n)}
+	return &watch{
+		runner: r, checks: r.x.Spec.Hypothesis.Checks, broken: make(chan *Stop, 1),
+		changed: make(chan struct{}), recent: make([][]experiment.Sample, n), failed: make([]int, n),
+	}
 }
 
 func (w *watch) start(ctx context.Context, load Load) {

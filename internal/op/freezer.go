@@ -69,11 +69,29 @@ func (f *Freezer) Apply(context.Context) error {
 			return err
 		}
 	}
-	file, value := "cgroup.freeze", map[bool]string{true: "1", false: "0"}
+	value := map[bool]string{true: "1", false: "0"}
 	if f.Version == FreezerV1 {
-		file, value = "freezer.state", map[bool]string{true: "FROZEN", false: "THAWED"}
+		value = map[bool]string{true: "FROZEN", false: "THAWED"}
 	}
-	return writeAt(dir, file, value[f.Frozen])
+	return writeAt(dir, freezerFile(f.Version), value[f.Frozen])
+}
+
+// freezerFile is the file that freezes and thaws.
+func freezerFile(version string) string {
+	if version == FreezerV1 {
+		return "freezer.state"
+	}
+	return "cgroup.freeze"
+}
+
+// CheckFreezer gives os.ErrPermission where this process may not freeze the
+// cgroup.
+func CheckFreezer(dir experiment.CgroupDir, version string) error {
+	file := filepath.Join(dir.Path, freezerFile(version))
+	if err := unix.Faccessat(unix.AT_FDCWD, file, unix.W_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("write %s: %w", file, err)
+	}
+	return nil
 }
 
 // open returns the cgroup's directory, once it is sure that it is the one that

@@ -113,10 +113,10 @@ func (s *Signal) look() (ev experiment.Evidence, settled bool, err error) {
 	bit := uint64(1) << (n - 1)
 	switch {
 	case sigs.Ignored&bit != 0 || sigs.Caught&bit == 0 && ignoredByDefault(n):
-		return experiment.Evidence{Felt: experiment.FeltNo, What: fmt.Sprintf("%s (pid %d) ignores %s", s.Name, s.Process.PID, s.Signal),
+		return experiment.Evidence{Felt: experiment.FeltNo, What: "the process ignores " + s.Signal,
 			Hint: "choose a signal that it handles, or KILL, which none can ignore"}, true, nil
 	case sigs.Blocked&bit != 0 && sigs.Pending&bit != 0:
-		return experiment.Evidence{Felt: experiment.FeltNo, What: fmt.Sprintf("%s (pid %d) blocks %s, which waits for it", s.Name, s.Process.PID, s.Signal),
+		return experiment.Evidence{Felt: experiment.FeltNo, What: "the process blocks " + s.Signal + ", which waits for it",
 			Hint: "it may get it later, and nothing can take that back"}, false, nil
 	case sigs.Pending&bit != 0:
 		return experiment.Evidence{What: "the signal is pending still", Hint: "is the process stopped, or frozen? It gets the signal once it runs"}, false, nil
@@ -148,6 +148,20 @@ func (s *Signal) await(ctx context.Context) (bool, error) {
 		err = nil
 	}
 	return n > 0, err
+}
+
+// CheckSignal gives os.ErrPermission where this process may not signal p, and
+// experiment.ErrGone where p has exited. It sends nothing.
+func CheckSignal(p experiment.ProcessID, name string) error {
+	fd, err := proc.OpenPidfd(p)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := gone(unix.PidfdSendSignal(fd, 0, nil, 0)); err != nil {
+		return fmt.Errorf("signal %s (pid %d): %w: it needs root, or the user whose process it is", name, p.PID, err)
+	}
+	return nil
 }
 
 // ignoredByDefault tells the signals whose default is to do nothing (signal(7)).

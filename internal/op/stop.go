@@ -2,7 +2,6 @@ package op
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -121,10 +120,14 @@ func stateWord(stopped bool) string {
 	return "running"
 }
 
-// CheckStoppable gives ErrBusy where p is stopped already, by whomever.
+// CheckStoppable gives ErrBusy where p is stopped already, by whomever, and
+// os.ErrPermission where this process may not signal it.
 func CheckStoppable(fs proc.FS, p experiment.ProcessID, name string) error {
+	if err := CheckSignal(p, name); err != nil {
+		return err
+	}
 	stopped, err := NewStop(fs, p, name, false).stopped()
-	if errors.Is(err, experiment.ErrGone) || err != nil {
+	if err != nil {
 		return err
 	}
 	if stopped {

@@ -3,10 +3,10 @@ package probe
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,8 +17,10 @@ import (
 	"github.com/simianhq/simian/experiment"
 )
 
-// maxAnswer is how much of an answer's body is read, in bytes.
-const maxAnswer = 1 << 20
+const (
+	maxAnswer = 1 << 20 // bytes of an answer's body that are read
+	maxIdle   = 2       // connections kept while nothing is asked
+)
 
 // HTTP asks a URL, and measures one thing of the answer.
 //
@@ -26,11 +28,11 @@ const maxAnswer = 1 << 20
 // too, up to 1 MiB: a server that stops in the midst of it is a failed sample,
 // and so is a status of 400 or more, unless the status is what is measured.
 //
-// Connections are kept alive. One that was closed since the last sample, as by
-// a restart, is not used; where it closes just then, GET, HEAD, OPTIONS and
-// TRACE ask once more on a new one: a sample tells how the system is now. A
-// connection whose other end vanished without closing it costs one sample,
-// which times out and takes the connection along.
+// Connections are kept alive. Where one was closed since the last sample, as by
+// a restart, net/http asks once more on a new one by itself, for GET, HEAD,
+// OPTIONS and TRACE: a sample tells how the system is now. A connection whose
+// other end vanished without closing it costs one sample, which times out and
+// takes the connection along.
 type HTTP struct {
 	URL     string              `json:"url" jsonschema:"http or https"`
 	Method  string              `json:"method,omitempty" jsonschema:"GET unless told otherwise"`
@@ -107,7 +109,11 @@ func (h *HTTP) newAsker() (*asker, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := &pool{dial: h.dial, tls: &tls.Config{}}
+	transport := newTransport(func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, h.Timeout.D()) // net/http dials on for a request that has given up
+		defer cancel()
+		return h.dial(ctx, network, address)
+	}, maxIdle)
 	return &asker{&http.Client{Transport: transport}, template, path}, nil
 }
 

@@ -54,7 +54,7 @@ func newStream(dial dialFunc, t experiment.Traffic) (*stream, error) {
 // connection closed.
 func (s *stream) run(ctx context.Context) {
 	lines := &lines{}
-	transport := newTransport(lines.dialer(ctx, s.dial, s.timeout))
+	transport := newTransport(lines.dialer(ctx, s.dial, s.timeout), vegeta.DefaultConnections)
 	attacker := vegeta.NewAttacker(
 		vegeta.Client(&http.Client{Transport: transport, Timeout: s.timeout}),
 		vegeta.MaxBody(0), // bodies are read to their end, and not kept
@@ -69,20 +69,21 @@ func (s *stream) run(ctx context.Context) {
 	s.record.end()
 }
 
-// newTransport keeps every connection alive that a burst made necessary.
+// newTransport keeps up to idle connections to each host alive.
 //
 // It speaks HTTP/1.1 only: a request that times out then takes its connection
 // with it, and the next one dials anew. Over HTTP/2 all requests would go on
 // sharing a connection whose other end is gone, long after the system is well
 // again. Proxies of the environment are not used: what is measured is the
 // system itself.
-func newTransport(dial dialFunc) *http.Transport {
+func newTransport(dial dialFunc, idle int) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		DialContext:         dial,
 		Protocols:           protocols,
-		MaxIdleConnsPerHost: vegeta.DefaultConnections,
+		MaxIdleConnsPerHost: idle,
+		DisableCompression:  true, // a body's size is the size on the wire
 		IdleConnTimeout:     90 * time.Second,
 	}
 }

@@ -84,17 +84,17 @@ func (f FS) Cgroup(pid int) (experiment.Cgroup, error) {
 	if err != nil {
 		return experiment.Cgroup{}, err
 	}
-	return f.cgroup(mounts, pid)
+	return f.cgroup(mounts, StatCgroup, pid)
 }
 
-func (f FS) cgroup(mounts []hierarchy, pid int) (experiment.Cgroup, error) {
+func (f FS) cgroup(mounts []hierarchy, stat statCgroup, pid int) (experiment.Cgroup, error) {
 	paths, err := f.CgroupPaths(pid)
 	if err != nil {
 		return experiment.Cgroup{}, err
 	}
 	var c experiment.Cgroup
 	for controller, path := range paths {
-		setDir(&c, controller, resolve(mounts, controller, path))
+		setDir(&c, controller, resolve(mounts, stat, controller, path))
 	}
 	return c, nil
 }
@@ -142,7 +142,7 @@ func (f FS) CgroupPaths(pid int) (map[string]string, error) {
 //
 // Both are told from the root of this process's cgroup namespace, and lead
 // out of it with "/..".
-func resolve(mounts []hierarchy, controller, path string) experiment.CgroupDir {
+func resolve(mounts []hierarchy, stat statCgroup, controller, path string) experiment.CgroupDir {
 	for _, m := range mounts {
 		if !slices.Contains(m.names(), controller) {
 			continue
@@ -151,11 +151,29 @@ func resolve(mounts []hierarchy, controller, path string) experiment.CgroupDir {
 		if !ok || rest != "" && rest[0] != '/' || slices.Contains(strings.Split(rest, "/"), "..") {
 			continue
 		}
-		if dir, err := StatCgroup(filepath.Join(m.dir, rest)); err == nil {
+		if dir, err := stat(filepath.Join(m.dir, rest)); err == nil {
 			return dir
 		}
 	}
 	return experiment.CgroupDir{}
+}
+
+// statCgroup is StatCgroup, or what remembers its answers.
+type statCgroup func(dir string) (experiment.CgroupDir, error)
+
+// remember asks stat once for each directory: many processes are in few.
+func remember(stat statCgroup) statCgroup {
+	known := map[string]experiment.CgroupDir{}
+	return func(dir string) (experiment.CgroupDir, error) {
+		if found, ok := known[dir]; ok {
+			return found, nil
+		}
+		found, err := stat(dir)
+		if err == nil {
+			known[dir] = found
+		}
+		return found, err
+	}
 }
 
 // StatCgroup returns the identity of the cgroup at the directory dir.
@@ -242,14 +260,14 @@ func skipGone(dir, path string, err error) error {
 // members returns the processes in the cgroup dir itself. A threaded cgroup
 // of version 2 lists threads only.
 func (f FS) members(dir string) ([]int, error) {
-	data, err := readFile(filepath.Join(dir, "cgroup.procs"))
+	data, err := readFile(filepath.Join(dir, "cgroup.procs"), false)
 	if err == nil {
 		return numbers(strings.Fields(string(data))), nil
 	}
 	if !errors.Is(err, syscall.EOPNOTSUPP) {
 		return nil, err
 	}
-	data, err = readFile(filepath.Join(dir, "cgroup.threads"))
+	data, err = readFile(filepath.Join(dir, "cgroup.threads"), false)
 	if err != nil {
 		return nil, err
 	}

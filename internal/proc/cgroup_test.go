@@ -95,7 +95,7 @@ func TestResolve(t *testing.T) {
 			if test.want != "" {
 				want = filepath.Join(dir, test.want)
 			}
-			if got := resolve(mounts, test.controller, test.path); got.Path != want || (got.Inode == 0) != (want == "") {
+			if got := resolve(mounts, StatCgroup, test.controller, test.path); got.Path != want || (got.Inode == 0) != (want == "") {
 				t.Errorf("got %+v, want %s", got, want)
 			}
 		})

@@ -29,6 +29,15 @@ func (f FS) namespace(via experiment.ProcessID, kind string) (experiment.Namespa
 	return experiment.Namespace{Inode: inode, Via: via}, nil
 }
 
+// NetNamespace returns the inode of a process's network namespace.
+func (f FS) NetNamespace(pid int) (uint64, error) {
+	inode, err := inodeOf(f.path(pid, "ns", "net"))
+	if err != nil {
+		return 0, f.failure("read namespace net", pid, err)
+	}
+	return inode, nil
+}
+
 // inodeOf returns the inode that path leads to.
 func inodeOf(path string) (uint64, error) {
 	var st unix.Stat_t

@@ -126,9 +126,9 @@ func (f FS) observeMounts(ns experiment.Namespace) ([]string, error) {
 	if now, err := f.namespace(ns.Via, "mnt"); err != nil || now.Inode != ns.Inode || !f.Alive(ns.Via) {
 		return nil, experiment.ErrGone
 	}
-	data, err := f.read(ns.Via.PID, "mountinfo")
+	data, err := readFile(f.path(ns.Via.PID, "mountinfo"), false)
 	if err != nil {
-		return nil, err
+		return nil, f.failure("read mountinfo", ns.Via.PID, err)
 	}
 	var lines []string
 	for line := range strings.Lines(string(data)) {
@@ -200,7 +200,7 @@ func observeCgroup(dir experiment.CgroupDir) ([]string, error) {
 // readKnob gives one line for each line of a cgroup's file. One that is
 // write-only or not for us says so.
 func readKnob(dir, name string) []string {
-	data, err := readFile(filepath.Join(dir, name))
+	data, err := readFile(filepath.Join(dir, name), false)
 	if err != nil {
 		var path *fs.PathError
 		if errors.As(err, &path) {
@@ -219,7 +219,7 @@ func readKnob(dir, name string) []string {
 
 // frozen tells whether a version 2 cgroup is frozen now, be it by one above.
 func frozen(dir string) []string {
-	data, err := readFile(filepath.Join(dir, "cgroup.events"))
+	data, err := readFile(filepath.Join(dir, "cgroup.events"), false)
 	if err != nil || !strings.Contains(string(data), "frozen ") {
 		return nil
 	}

@@ -34,10 +34,10 @@ func (f FS) path(pid int, parts ...string) string {
 	return f.Proc + "/" + strconv.Itoa(pid) + "/" + strings.Join(parts, "/")
 }
 
-// read returns a file of /proc/PID. The error is experiment.ErrGone where
-// there is no such process.
+// read returns a file of /proc/PID that the kernel writes all at once. The
+// error is experiment.ErrGone where there is no such process.
 func (f FS) read(pid int, name string) ([]byte, error) {
-	data, err := readFile(f.path(pid, name))
+	data, err := readFile(f.path(pid, name), true)
 	if err != nil {
 		return nil, f.failure("read "+name, pid, err)
 	}
@@ -45,8 +45,9 @@ func (f FS) read(pid int, name string) ([]byte, error) {
 }
 
 // readFile is os.ReadFile without what costs most on files of /proc: asking
-// for a size, which is always 0, and registering with the poller.
-func readFile(path string) ([]byte, error) {
+// for a size, which is always 0, and registering with the poller. Where the
+// kernel writes the file all at once, a read that leaves room is the last.
+func readFile(path string, once bool) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	for err == unix.EINTR {
 		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -55,7 +56,7 @@ func readFile(path string) ([]byte, error) {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	data := make([]byte, 0, 1024)
+	data := make([]byte, 0, 2048)
 	for {
 		n, err := unix.Read(fd, data[len(data):cap(data)])
 		if err == unix.EINTR {
@@ -64,10 +65,11 @@ func readFile(path string) ([]byte, error) {
 		if err != nil {
 			return nil, &os.PathError{Op: "read", Path: path, Err: err}
 		}
-		if n == 0 {
+		data = data[:len(data)+n]
+		if n == 0 || once && len(data) < cap(data) {
 			return data, nil
 		}
-		data = slices.Grow(data[:len(data)+n], 512)
+		data = slices.Grow(data, 2048)
 	}
 }
 

@@ -17,7 +17,7 @@ func (f FS) Target(pids ...int) (experiment.Target, error) {
 	if err != nil {
 		return experiment.Target{}, err
 	}
-	return f.target(mounts, pids)
+	return f.target(mounts, StatCgroup, pids)
 }
 
 // Targets is Target for many, each a list of processes. Those whose first has
@@ -27,9 +27,10 @@ func (f FS) Targets(groups ...[]int) ([]experiment.Target, error) {
 	if err != nil {
 		return nil, err
 	}
+	stat := remember(StatCgroup)
 	var list []experiment.Target
 	for _, pids := range groups {
-		t, err := f.target(mounts, pids)
+		t, err := f.target(mounts, stat, pids)
 		if errors.Is(err, experiment.ErrGone) {
 			continue
 		}
@@ -41,7 +42,7 @@ func (f FS) Targets(groups ...[]int) ([]experiment.Target, error) {
 	return list, nil
 }
 
-func (f FS) target(mounts []hierarchy, pids []int) (experiment.Target, error) {
+func (f FS) target(mounts []hierarchy, stat statCgroup, pids []int) (experiment.Target, error) {
 	if len(pids) == 0 {
 		return experiment.Target{}, fmt.Errorf("resolve a target of no process: %w", experiment.ErrGone)
 	}
@@ -63,7 +64,7 @@ func (f FS) target(mounts []hierarchy, pids []int) (experiment.Target, error) {
 	t.User, _ = f.namespace(first, "user")
 	t.Root = f.path(first.PID, "root")
 	var err error
-	if t.Cgroup, err = f.cgroup(mounts, first.PID); err != nil {
+	if t.Cgroup, err = f.cgroup(mounts, stat, first.PID); err != nil {
 		return experiment.Target{}, err
 	}
 	if !f.Alive(first) { // what was read may be another's

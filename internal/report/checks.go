@@ -2,21 +2,32 @@ package report
 
 import (
 	"math"
+	"slices"
+	"time"
 
 	"github.com/simianhq/simian/experiment"
 )
 
-// A sample can belong to another phase than the one it was written in: it is
-// written when its answers are in, up to a request's timeout after its window;
-// and the mark of the after phase points back to the first of the held samples
-// that ended recovery, which is three samples of the slowest check. So a check
-// keeps its last samples until no mark can reach back to them. Its checks are
-// all sampled at one interval, so 512 of them span three samples that each
-// take 170 intervals: 17 s where samples are taken every 100 ms.
+// A sample can belong to another phase than the one it was written in. It is
+// written when its answers are in, up to a request's timeout after its window.
+// The mark of the before phase is written once that was steady for long
+// enough, and points back to its start. The mark of the after phase points
+// back to the first of the held samples that ended recovery: three samples of
+// the slowest check. So a check keeps its last samples until no mark reaches
+// back to them: twice as many as a steady state holds, and no fewer than 512.
+// As all checks are sampled at one interval, 512 of one span three of another
+// that each take 170 intervals: 17 s where the interval is 100 ms.
 const (
-	keepSamples = 512
-	mostSamples = 2 * keepSamples
+	leastKept = 512
+	mostKept  = 1 << 16
 )
+
+// kept returns how many samples of c, at the interval of x, a mark can reach
+// back to.
+func kept(c *experiment.CheckSummary, x *experiment.Summary) int {
+	every := max(x.Every, experiment.Duration(time.Millisecond))
+	return int(min(max(2*((x.SteadyFor+c.Window)/every), leastKept), mostKept))
+}
 
 // recoveredAfter is how many held samples in a row end a check's recovery.
 const recoveredAfter = 3
@@ -25,6 +36,7 @@ const recoveredAfter = 3
 type checkFold struct {
 	experiment.CheckSummary
 	phases  [phaseCount]tally
+	keep    int      // samples that a mark may reach back to
 	pending []sample // the last ones, not yet in phases
 	cells   []cell   // for the trend
 	total   int
@@ -110,16 +122,17 @@ func (f *Folder) sample(e *experiment.Sample) {
 	}
 	s.held = s.held && s.measured()
 	c.total++
-	c.keep(s, f.marks)
+	c.push(s, f.marks)
 	c.follow(&s, f.injected)
 	f.grid.add(f.checks, c, &s)
 }
 
-// keep puts s with the last samples, and counts the oldest of them.
-func (c *checkFold) keep(s sample, m marks) {
-	if len(c.pending) == mostSamples {
-		tallyUp(c, &c.phases, c.pending[:keepSamples], m)
-		c.pending = append(c.pending[:0], c.pending[keepSamples:]...)
+// push puts s with the last samples, and counts the older half of them where
+// there are enough.
+func (c *checkFold) push(s sample, m marks) {
+	if len(c.pending) >= 2*c.keep {
+		tallyUp(c, &c.phases, c.pending[:c.keep], m)
+		c.pending = append(c.pending[:0], c.pending[c.keep:]...)
 	}
 	c.pending = append(c.pending, s)
 }
@@ -176,7 +189,18 @@ func (c *checkFold) takenBack(t experiment.BootTime, struck bool) {
 func (c *checkFold) tallies(m marks) [phaseCount]tally {
 	phases := c.phases
 	tallyUp(c, &phases, c.pending, m)
+	if len(m) == 0 {
+		phases[before] = phases[settling]
+	}
 	return phases
+}
+
+// steadySince tells whether c's last three samples held, and began after t.
+func (c *checkFold) steadySince(t experiment.BootTime) bool {
+	n := len(c.pending)
+	return n >= recoveredAfter && !slices.ContainsFunc(c.pending[n-recoveredAfter:], func(s sample) bool {
+		return !s.held || s.from < t
+	})
 }
 
 // checkResults returns how the checks bore the run.
@@ -188,38 +212,59 @@ func (f *Folder) checkResults() []Check {
 		r := Check{
 			Name: c.Name, Unit: c.Unit, Weight: c.Weight, Allow: c.Allow,
 			Min: number(c.Min), Max: number(c.Max),
-			Before: phases[before].samples(), During: phases[during].samples(), After: phases[after].samples(),
+			Before: phases[before].samples(), During: phases[during].samples(),
+			Recovery: phases[recovery].samples(), After: phases[after].samples(),
 			Mean: mean(phases[during], phases[before]), Trend: f.grid.trend(c, columns),
 		}
-		r.Recovery, r.Unsteady = phases[recovery].samples(), f.unsteady(c)
-		r.Held = f.held(&r)
+		r.Unsteady = f.unsteady(c)
+		r.Held = f.injected != nil && f.unseen(c, &r) == "" && !r.During.broke(c.Allow) && !r.After.broke(c.Allow)
 		r.Impact, r.Mend = f.impact(&phases[during]), f.mend(c)
 		out = append(out, r)
 	}
 	return out
 }
 
-// held tells whether c held during and after. A phase that was never sampled
-// did not hold, but for a fault that strikes in a moment and is over: there is
-// no during to sample.
-func (f *Folder) held(c *Check) bool {
-	if c.Before.Count == 0 && f.header.Experiment.SteadyFor > 0 {
-		return false
+// unseen names the phase in which nothing shows that c held, "" where there is
+// none. During a fault that lasts there must be samples. So there must before
+// and after it, where those phases are long enough for one; in shorter ones it
+// does that the engine saw c steady before it went on, and that c's last three
+// samples held.
+func (f *Folder) unseen(c *checkFold, r *Check) string {
+	back, recovering := f.marks.since(recovery)
+	_, settled := f.marks.since(after)
+	switch {
+	case r.Before.Count == 0 && f.due(c, before):
+		return "before"
+	case r.During.Count == 0 && f.lasts():
+		return "during"
+	case r.After.Count > 0:
+		return ""
+	case !settled, !recovering, f.due(c, after), !c.steadySince(back):
+		return "after"
 	}
-	moment := c.During.Count == 0 && !f.lasts()
-	return f.injected != nil && (moment || c.During.holds(c.Allow)) && c.After.holds(c.Allow)
+	return ""
+}
+
+// due tells whether phase was long enough for a sample of c to lie in it, a
+// late one included.
+func (f *Folder) due(c *checkFold, phase int) bool {
+	from, begun := f.marks.since(phase)
+	if !begun {
+		return f.header.Experiment.SteadyFor > 0
+	}
+	to, over := f.marks.since(phase + 1)
+	if !over || phase == after {
+		to = f.grid.last
+	}
+	return to.Sub(from) >= c.Window.D()+3*f.header.Experiment.Every.D()
 }
 
 // unsteady tells whether recovery ran out with c's last samples not held.
 func (f *Folder) unsteady(c *checkFold) bool {
-	_, begun := f.marks.since(recovery)
+	back, begun := f.marks.since(recovery)
 	_, settled := f.marks.since(after)
-	return begun && !settled && f.finished && f.wentItsWay() && c.streak < recoveredAfter
+	return begun && !settled && f.finished && f.wentItsWay() && !c.steadySince(back)
 }
-
-// holds tells whether no more than allow percent of the samples failed, and
-// there are some.
-func (s Samples) holds(allow experiment.Percent) bool { return s.Count > 0 && !s.broke(allow) }
 
 // broke tells whether more than allow percent of the samples failed.
 func (s Samples) broke(allow experiment.Percent) bool {

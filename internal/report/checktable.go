@@ -166,7 +166,7 @@ func (c *Check) state(r *Result) (value, state string, more []string, _ color) {
 // unproven says what is missing to show that the check held.
 func (c *Check) unproven(r *Result) (value, state string, more []string, _ color) {
 	switch {
-	case c.During.Count == 0 || c.Before.Count == 0:
+	case c.During.Count == 0:
 		return c.value(c.Mean), "not measured", nil, red
 	case r.Unfinished || r.cutShort():
 		return c.value(c.Mean), "held", []string{"until then"}, green

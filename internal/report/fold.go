@@ -35,6 +35,7 @@ type Folder struct {
 	started  moment
 	ended    moment
 	finished bool
+	last     experiment.BootTime // the latest event's
 
 	marks    marks
 	checks   []*checkFold
@@ -80,6 +81,7 @@ func NewFolder(run experiment.RunID) *Folder {
 // Add takes in the next event of the journal. It keeps no reference to a
 // sample.
 func (f *Folder) Add(e *experiment.Event) {
+	f.last = e.Boot
 	if e.Kind == experiment.EventSample {
 		f.sample(e.Sample)
 		return
@@ -131,7 +133,7 @@ func (f *Folder) begin(e *experiment.Event) {
 	}
 	f.header, f.started = e.Header, moment{e.Wall, e.Boot}
 	for _, c := range e.Header.Experiment.Checks {
-		f.checks = append(f.checks, &checkFold{CheckSummary: c})
+		f.checks = append(f.checks, &checkFold{CheckSummary: c, keep: kept(&c, &e.Header.Experiment)})
 	}
 	f.actions = make([]actionFold, len(e.Header.Experiment.Actions))
 }

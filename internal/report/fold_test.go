@@ -187,6 +187,48 @@ func TestLateMark(t *testing.T) {
 	}
 }
 
+// TestLateBefore: the mark of the before phase is written when that has been
+// steady for long, and points back to its start.
+func TestLateBefore(t *testing.T) {
+	t.Parallel()
+	x := shop(freeze)
+	tape := newTape(x).values(0, 1000, 0.5, 0.031, 2981)
+	if c := tape.fold().Checks[0]; c.Before.Count != 4000 || c.Before.Failed != 4000 {
+		t.Errorf("while it settles: %+v", c.Before)
+	}
+	tape.events[0].Header.Experiment.SteadyFor = dur(600)
+	tape.values(1000, 1601, 1, 0.031, 2981).phase(1601, experiment.PhaseBefore, 1000)
+	for i, want := range []int{2401, 2401, 2405} {
+		if c := tape.fold().Checks[i]; c.Before.Count != want || c.Before.Failed != 0 {
+			t.Errorf("%s: %+v, want %d samples", c.Name, c.Before, want)
+		}
+	}
+}
+
+// TestShortAfter: where the after phase is shorter than a check's window, the
+// held samples that ended recovery show that the check held.
+func TestShortAfter(t *testing.T) {
+	t.Parallel()
+	base := func() *tape {
+		return frozen(shop(freeze), 1, 0.031, 2981).values(3, 8, 1, 0.031, 2981).thawed()
+	}
+	for _, c := range []struct {
+		name string
+		tape *tape
+		want experiment.Verdict
+	}{
+		{"steady at the end", base().values(8, 10, 1, 0.031, 2981).phase(10, experiment.PhaseAfter, 9.5).end(10), experiment.Pass},
+		{"not steady at the end", base().values(8, 9.5, 1, 0.031, 2981).values(9.5, 10, 0.5, 0.031, 2981).phase(10, experiment.PhaseAfter, 9.5).end(10), experiment.Fail},
+		{"long, and not sampled", base().values(8, 10, 1, 0.031, 2981).phase(10, experiment.PhaseAfter, 9.5).value(2, 14, 2981).end(14), experiment.Fail},
+		{"recovery cut short", base().values(8, 9, 0.5, 0.031, 2981).end(9), experiment.Fail},
+		{"recovery interrupted", base().values(8, 9, 0.5, 0.031, 2981).takeBack(9, 0, experiment.CauseInterrupted, "SIGINT").end(9), experiment.Aborted},
+	} {
+		if r := c.tape.fold(); r.Verdict != c.want {
+			t.Errorf("%s: %s, want %s (%q)", c.name, r.Verdict, c.want, r.Reasons)
+		}
+	}
+}
+
 func TestTimes(t *testing.T) {
 	t.Parallel()
 	instant := experiment.CheckSummary{Name: "a", Min: bound(1), Weight: 1}
@@ -241,7 +283,7 @@ func TestUnmeasured(t *testing.T) {
 	}{
 		{"all measured", freeze, "", true, ""},
 		{"not before", freeze, "before", false, "orders flow was never measured before the fault, so nothing shows that it held"},
-		{"not during", freeze, "during", false, "orders flow was never measured during the fault, so nothing shows that it held"},
+		{"not during", freeze, "during", false, "orders flow was never measured during the fault, so nothing shows that it held; give the action more time, or the check a shorter window"},
 		{"not after", freeze, "after", false, "orders flow was never measured after the fault, so nothing shows that it held"},
 		{"not during a fault that is over at once", experiment.ActionSummary{Name: "freeze", Type: "kill"}, "during", true, ""},
 	} {
@@ -374,6 +416,24 @@ func TestTrend(t *testing.T) {
 	}
 }
 
+// TestTrendOfSlowProbe: a probe that hangs leaves no hole.
+func TestTrendOfSlowProbe(t *testing.T) {
+	t.Parallel()
+	slow := experiment.CheckSummary{Name: "slow", Max: bound(8)}
+	tape := newTape(experiment.Summary{Checks: []experiment.CheckSummary{slow, slow}})
+	for s := range 12 {
+		tape.value(1, float64(s), 1)
+		if s < 3 || s > 8 {
+			tape.value(0, float64(s), 1)
+		}
+	}
+	tape.unmeasured(0, 8, "no answer")
+	tape.events[len(tape.events)-1].Sample.From = at(3)
+	if got, want := tape.fold().Checks[0].Trend, "▁▁▁××××××▁▁▁"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestHumanValue(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -386,7 +446,7 @@ func TestHumanValue(t *testing.T) {
 		{0.99996, "ratio", "99.9 %"},
 		{0, "ratio", "0 %"},
 		{0.031, "s", "31 ms"},
-		{0.0008, "s", "0.8 ms"},
+		{0.0008, "s", "0.8 ms"}, {0.000402, "s", "0.4 ms"},
 		{1.31, "s", "1.31 s"},
 		{12.94, "s", "12.9 s"},
 		{125, "s", "2m 5s"},

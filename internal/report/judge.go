@@ -144,7 +144,7 @@ func (f *Folder) brokenChecks(r *Result) []finding {
 		case c.After.broke(c.Allow):
 			why = c.broke(&c.After, "after the fault")
 		case !c.Held && f.wentItsWay():
-			why = f.unmeasured(c)
+			why = f.unmeasured(i, c)
 		}
 		if why != "" {
 			out = append(out, finding{experiment.Fail, why})
@@ -158,20 +158,15 @@ func (f *Folder) brokenChecks(r *Result) []finding {
 
 // unmeasured says in which phase c was not measured. Where no after phase
 // began, slowRecovery says so for all checks.
-func (f *Folder) unmeasured(c *Check) string {
-	phase := ""
-	_, settled := f.marks.since(after)
-	switch {
-	case c.Before.Count == 0 && f.header.Experiment.SteadyFor > 0:
-		phase = "before"
-	case c.During.Count == 0 && f.lasts():
-		phase = "during"
-	case settled && c.After.Count == 0:
-		phase = "after"
-	default:
+func (f *Folder) unmeasured(i int, c *Check) string {
+	phase, hint := f.unseen(f.checks[i], c), ""
+	switch _, settled := f.marks.since(after); {
+	case phase == "" || phase == "after" && !settled:
 		return ""
+	case phase == "during":
+		hint = "; give the action more time, or the check a shorter window"
 	}
-	return fmt.Sprintf("%s was never measured %s the fault, so nothing shows that it held", c.Name, phase)
+	return fmt.Sprintf("%s was never measured %s the fault, so nothing shows that it held%s", c.Name, phase, hint)
 }
 
 // wentItsWay tells whether the run got as far as to inject, and was left to
@@ -210,6 +205,8 @@ func (f *Folder) slowRecovery(r *Result) []finding {
 	switch {
 	case !settled && !begun:
 		return []finding{{experiment.Fail, "recovery was not watched, so nothing shows that the checks hold again"}}
+	case !settled && f.last.Sub(from) < limit.D():
+		return []finding{{experiment.Fail, fmt.Sprintf("recovery was watched for %s only, so nothing shows that the checks hold again", humanSeconds(f.last.Sub(from).Seconds()))}}
 	case !settled:
 		return []finding{{experiment.Fail, fmt.Sprintf("%s not steady again within %s", unsteady(r), humanSeconds(limit.D().Seconds()))}}
 	case begun && again.Sub(from) > limit.D():

@@ -6,13 +6,15 @@ import (
 	"github.com/simianhq/simian/experiment"
 )
 
-// phases lists the phases in order; a phase's index in it is how tallies are
-// kept.
+// The phases, as indexes of tallies. Settling is the time before the first
+// mark: the before phase is marked once it is seen to be steady, and a run
+// that never is has no other samples.
 const (
 	before = iota
 	during
 	recovery
 	after
+	settling
 	phaseCount
 )
 
@@ -52,6 +54,9 @@ func (m *marks) add(p *experiment.PhaseMark) {
 // of returns the phase that the window from–to lies in, and false where it
 // lies in none as a whole.
 func (m marks) of(from, to experiment.BootTime) (int, bool) {
+	if len(m) == 0 {
+		return settling, true
+	}
 	for i := len(m) - 1; i >= 0; i-- {
 		if from >= m[i].since {
 			return m[i].phase, i == len(m)-1 || to <= m[i+1].since

@@ -33,7 +33,6 @@ type Progress struct {
 	start  experiment.BootTime
 	phase  experiment.Phase
 	until  experiment.BootTime // when the phase should end; 0 where that is not known
-	steady bool                // it was said that the checks hold
 	undone int                 // steps taken back, and not told of yet
 	tried  map[int]string      // by step: why its undo failed
 	checks []liveCheck
@@ -96,8 +95,6 @@ func (p *Progress) other(e *experiment.Event) {
 		p.guardian(e)
 	case experiment.EventPlan:
 		p.plan(e)
-	case experiment.EventAnnounce:
-		p.announce(e)
 	case experiment.EventInjected:
 		p.injected(e)
 	case experiment.EventMissed:
@@ -123,7 +120,12 @@ func (p *Progress) begin(e *experiment.Event) {
 	if e.Run != "" {
 		run = "run " + string(e.Run) + " of "
 	}
-	p.tell(e, plain, fmt.Sprintf("%s%s, seed %d", run, e.Header.Experiment.Name, e.Header.Seed))
+	x := e.Header.Experiment
+	p.tell(e, plain, fmt.Sprintf("%s%s, seed %d", run, x.Name, e.Header.Seed))
+	p.phase = experiment.PhaseBefore
+	if n := len(x.Checks); n > 0 {
+		p.tell(e, plain, fmt.Sprintf("waiting for %s to hold for %s", plural(n, "check", "checks"), humanSeconds(x.SteadyFor.D().Seconds())))
+	}
 }
 
 func (p *Progress) enter(e *experiment.Event) {
@@ -141,7 +143,7 @@ func (p *Progress) enter(e *experiment.Event) {
 		}
 		return
 	case p.phase == experiment.PhaseBefore && len(x.Checks) > 0:
-		p.tell(e, plain, fmt.Sprintf("waiting for %s to hold for %s", n, humanSeconds(x.SteadyFor.D().Seconds())))
+		p.tell(e, green, fmt.Sprintf("steady: %s held for %s", n, humanSeconds(x.SteadyFor.D().Seconds())))
 	case p.phase == experiment.PhaseAfter && len(x.Checks) > 0:
 		p.tell(e, green, "steady again")
 	}
@@ -170,17 +172,6 @@ func (p *Progress) plan(e *experiment.Event) {
 	p.tell(e, plain, p.name(e.Action)+" → "+t.who())
 	if a.limited != "" {
 		p.tell(e, dim, "limited to "+a.limited)
-	}
-}
-
-// announce: before the first change, the checks must have held.
-func (p *Progress) announce(e *experiment.Event) {
-	if p.header == nil || p.steady {
-		return
-	}
-	p.steady = true
-	if n := len(p.checks); n > 0 {
-		p.tell(e, green, fmt.Sprintf("steady: %s held", plural(n, "check", "checks")))
 	}
 }
 

@@ -42,7 +42,7 @@ func newTape(x experiment.Summary) *tape {
 	if x.Name == "" {
 		x.Name = "checkout-without-recommendations"
 	}
-	x.File, x.SteadyFor, x.RecoveryWithin, x.AbortAfter = "shop.yaml", dur(2), dur(10), 3
+	x.File, x.Every, x.SteadyFor, x.RecoveryWithin, x.AbortAfter = "shop.yaml", dur(0.25), dur(2), dur(10), 3
 	t := &tape{checks: x.Checks}
 	return t.add(0, experiment.Event{Kind: experiment.EventBegin, Header: &experiment.Header{
 		Format: 1, Version: "v0.1.0", Seed: 42, Experiment: x,
@@ -132,7 +132,7 @@ func (t *tape) fold() *Result { return Fold("7f3k2q", t.events) }
 
 // steady is a run up to its first fault at 3 s: begun, measured, steady.
 func steady(x experiment.Summary, value ...float64) *tape {
-	return newTape(x).phase(0, experiment.PhaseBefore, 0).values(1, 3, value...).
+	return newTape(x).values(0.5, 3, value...).phase(3, experiment.PhaseBefore, 0.5).
 		add(3, experiment.Event{Kind: experiment.EventGuardian, Guardian: &experiment.GuardianMark{Process: experiment.ProcessID{PID: 99}}})
 }
 
@@ -165,7 +165,7 @@ func scenarios() map[string]*tape {
 		"pass-no-checks":     frozen(none(freeze)).thawed().end(8.1),
 		"fail":               failed(),
 		"fail-recovery":      frozen(shop(freeze), 1, 0.031, 2981).values(3, 8, 1, 0.031, 2981).thawed().values(8, 18, 0.5, 0.031, 2981).end(18.1),
-		"aborted-not-steady": newTape(shop(kill)).phase(0, experiment.PhaseBefore, 0).values(1, 30, 1, 0.25, 2981).takeBack(30, 0, experiment.CauseNotSteady, "checkout is quick did not hold for 2s within 30s").end(30.1),
+		"aborted-not-steady": newTape(shop(kill)).values(1, 30, 1, 0.25, 2981).takeBack(30, 0, experiment.CauseNotSteady, "checkout is quick did not hold for 2s within 30s").end(30.1),
 		"aborted-interrupted": frozen(shop(freeze), 1, 0.031, 2981).values(3, 5, 1, 0.031, 2981).
 			takeBack(5, 0, experiment.CauseInterrupted, "interrupt").undone(5, 1).reverted(5, 1).end(5.1),
 		"residue":      residue(),

@@ -102,21 +102,19 @@ func (p *page) before() {
 		if c.Before.Count > 0 {
 			measured++
 		}
-		if c.Before.Count > 0 && c.Before.Failed == 0 {
+		if c.Before.Count > 0 && !c.Before.broke(c.Allow) {
 			held++
 		}
 	}
-	of := fmt.Sprintf("%d/%d checks", held, len(p.r.Checks))
+	of := fmt.Sprintf("%d/%d checks held", held, len(p.r.Checks))
 	switch {
-	case len(p.r.Checks) == 0 || measured == 0:
-	case p.r.injected():
-		// It was steady, or nothing would have been injected; some may have
-		// failed before that.
-		p.say("before", fmt.Sprintf("steady  %d/%d checks held for %s", measured, len(p.r.Checks), humanSeconds(p.r.SteadyFor)))
+	case measured == 0:
 	case p.r.Cause == experiment.CauseNotSteady:
-		p.say("before", fmt.Sprintf("not steady  %s held all the time", of))
+		p.say("before", "not steady  "+of)
+	case p.r.injected():
+		p.say("before", "steady  "+of+" for "+humanSeconds(p.r.SteadyFor))
 	default:
-		p.say("before", of+" held")
+		p.say("before", of)
 	}
 }
 

@@ -45,13 +45,13 @@ type grid struct {
 	width  experiment.BootTime
 }
 
-// add puts s into c's cells, by the end of its window.
+// add puts s into c's cells: at the end of its window or, where a probe took
+// its time, all that time.
 func (g *grid) add(all []*checkFold, c *checkFold, s *sample) {
 	if !g.begun {
 		*g = grid{true, s.to, s.to, gridFinest}
 	}
-	at := max(0, s.to-g.origin)
-	for at/g.width >= gridCells && g.width < gridCoarsest {
+	for max(0, s.to-g.origin)/g.width >= gridCells && g.width < gridCoarsest {
 		g.width *= 2
 		for _, each := range all {
 			each.halve()
@@ -61,7 +61,18 @@ func (g *grid) add(all []*checkFold, c *checkFold, s *sample) {
 		c.cells = make([]cell, gridCells)
 	}
 	g.last = max(g.last, s.to)
-	c.cells[min(at/g.width, gridCells-1)].add(c, s)
+	first, last := g.cell(s.from), g.cell(s.to)
+	if c.Window > 0 {
+		first = last
+	}
+	for i := first; i <= last; i++ {
+		c.cells[i].add(c, s)
+	}
+}
+
+// cell returns the index of the cell that t lies in.
+func (g *grid) cell(t experiment.BootTime) int {
+	return int(min(max(0, t-g.origin)/g.width, gridCells-1))
 }
 
 func (k *cell) add(c *checkFold, s *sample) {
@@ -109,7 +120,7 @@ func (g *grid) trend(c *checkFold, columns int) string {
 		return ""
 	}
 	parts := make([]cell, columns)
-	used := int(min(g.span()/g.width, gridCells-1)) + 1
+	used := g.cell(g.last) + 1
 	for i, k := range c.cells[:used] {
 		parts[i*columns/used].merge(c, k)
 	}

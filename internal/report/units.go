@@ -95,7 +95,8 @@ func bytesWith(b float64, write func(float64) string) string {
 	return write(b) + " " + units[i]
 }
 
-// decimal writes a number as a person reads it: three digits that matter, and
+// decimal writes a number as a person reads it: two or three digits that
+// matter, and
 // whole thousands set apart.
 func decimal(v float64) string {
 	abs := math.Abs(v)
@@ -106,11 +107,11 @@ func decimal(v float64) string {
 		return thousands(strconv.FormatFloat(v, 'f', 0, 64))
 	}
 	digits := 2
-	for limit := 1.0; abs < limit && abs > 0; limit /= 10 {
-		digits++
-	}
 	if abs >= 10 {
 		digits = 1
+	}
+	for limit := 0.1; abs < limit && abs > 0; limit /= 10 {
+		digits++
 	}
 	s := strconv.FormatFloat(v, 'f', min(digits, 6), 64)
 	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")

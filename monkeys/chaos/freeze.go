@@ -31,21 +31,28 @@ func (f *Freeze) Plan(_ context.Context, _ experiment.RunID, t experiment.Target
 	if len(t.PIDs) == 0 {
 		return nil, fmt.Errorf("it has no process here: %w", experiment.ErrUnsupported)
 	}
+	if f.Backend == "signal" {
+		return f.bySignal(t)
+	}
 	dir, controller, own := f.fs.OwnCgroup(t)
-	if f.Backend == "cgroup" && !own {
-		return nil, fmt.Errorf("it has no cgroup of its own with a freezer: %w (leave backend out, or say signal)", experiment.ErrUnsupported)
-	}
-	if own && f.Backend != "signal" {
-		return f.byCgroup(dir, controller)
-	}
-	return f.bySignal(t)
-}
-
-func (f *Freeze) byCgroup(dir experiment.CgroupDir, controller string) ([]experiment.Step, error) {
 	version := op.FreezerV2
 	if controller == "freezer" {
 		version = op.FreezerV1
 	}
+	err := fmt.Errorf("it has no cgroup of its own with a freezer: %w (leave backend out, or say signal)", experiment.ErrUnsupported)
+	if own {
+		err = op.CheckFreezer(dir, version)
+	}
+	switch {
+	case err == nil:
+		return f.byCgroup(dir, version)
+	case f.Backend == "cgroup":
+		return nil, err
+	}
+	return f.bySignal(t)
+}
+
+func (f *Freeze) byCgroup(dir experiment.CgroupDir, version string) ([]experiment.Step, error) {
 	if err := op.CheckThawed(dir, version); err != nil {
 		return nil, err
 	}

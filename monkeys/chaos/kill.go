@@ -60,5 +60,8 @@ func (k *Kill) Plan(_ context.Context, _ experiment.RunID, t experiment.Target) 
 	if len(t.PIDs) == 0 {
 		return nil, fmt.Errorf("it has no process here: %w", experiment.ErrUnsupported)
 	}
+	if err := op.CheckSignal(t.PIDs[0], t.Name); err != nil {
+		return nil, err
+	}
 	return []experiment.Step{{Do: op.NewSignal(k.fs, t.PIDs[0], t.Name, k.signal())}}, nil
 }

@@ -160,7 +160,7 @@ func (p *Process) describe(t *experiment.Target) {
 		args = append([]string{exe}, args[min(1, len(args)):]...)
 	}
 	t.Workload = cut(strings.Join(args, " "), 120)
-	if unit := lastUnit(p.systemdPath(pid)); unit != "" {
+	if unit := cmp.Or(lastUnit(t.Cgroup.V1["systemd"].Path), lastUnit(t.Cgroup.V2.Path)); unit != "" {
 		t.Labels["unit"] = unit
 		if strings.HasSuffix(unit, ".service") {
 			t.Workload = unit

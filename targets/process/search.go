@@ -64,6 +64,9 @@ func (s *search) run(ctx context.Context) ([]int, error) {
 			s.left = append(s.left, fmt.Sprintf("pid %d is %s", pid, why))
 			continue
 		}
+		if stat, ok = s.matches(pid); !ok {
+			continue // it has started another program in between, so Why answered for that one
+		}
 		s.stats[pid] = stat
 		found = append(found, pid)
 	}

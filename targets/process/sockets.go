@@ -3,8 +3,11 @@ package process
 import (
 	"bytes"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/simianhq/simian/internal/proc"
 )
@@ -24,22 +27,25 @@ func newSockets(fs proc.FS, port int) *sockets {
 // heldBy tells whether a process has a socket open that has the port in its
 // own network namespace. Where its files may not be read it has none.
 func (s *sockets) heldBy(pid int) bool {
-	ns, err := s.fs.Namespace(pid, "net")
+	ns, err := s.fs.NetNamespace(pid)
 	if err != nil {
 		return false
 	}
-	held, known := s.held[ns.Inode]
+	held, known := s.held[ns]
 	if !known {
 		held = s.bound(pid)
-		s.held[ns.Inode] = held
+		if now, err := s.fs.NetNamespace(pid); err != nil || now != ns {
+			return false // it went away meanwhile, and nothing was read
+		}
+		s.held[ns] = held
 	}
 	return len(held) > 0 && s.opens(pid, held)
 }
 
-// opens tells whether a file descriptor of pid is one of held.
+// opens tells whether a file descriptor of pid is one of held. Most of a
+// search by port is spent here.
 func (s *sockets) opens(pid int, held map[string]bool) bool {
-	path := s.fs.Proc + "/" + strconv.Itoa(pid) + "/fd"
-	dir, err := os.Open(path)
+	dir, err := os.Open(s.fs.Proc + "/" + strconv.Itoa(pid) + "/fd")
 	if err != nil {
 		return false
 	}
@@ -48,8 +54,10 @@ func (s *sockets) opens(pid int, held map[string]bool) bool {
 	if err != nil {
 		return false
 	}
+	var link [32]byte // longer ones are no sockets
 	for _, name := range names {
-		if link, err := os.Readlink(path + "/" + name); err == nil && held[link] {
+		n, err := unix.Readlinkat(int(dir.Fd()), name, link[:])
+		if err == nil && held[string(link[:n])] {
 			return true
 		}
 	}
@@ -63,10 +71,7 @@ func (s *sockets) bound(pid int) map[string]bool {
 	for _, table := range []struct{ file, state string }{
 		{"tcp", listening}, {"tcp6", listening}, {"udp", unconnected}, {"udp6", unconnected},
 	} {
-		data, err := os.ReadFile(s.fs.Proc + "/" + strconv.Itoa(pid) + "/net/" + table.file)
-		if err != nil {
-			continue // a kernel without IPv6
-		}
+		data := readPages(s.fs.Proc + "/" + strconv.Itoa(pid) + "/net/" + table.file)
 		for line := range bytes.Lines(data) {
 			if inode := socketAt(line, s.port, table.state); inode != "" {
 				held["socket:["+inode+"]"] = true
@@ -74,6 +79,25 @@ func (s *sockets) bound(pid int) map[string]bool {
 		}
 	}
 	return held
+}
+
+// readPages reads a table in large pieces, since the kernel counts its way to
+// the place for each. There is none on a kernel without IPv6.
+func readPages(path string) []byte {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	data := make([]byte, 0, 32<<10)
+	for {
+		n, err := file.Read(data[len(data):cap(data)])
+		data = data[:len(data)+n]
+		if err != nil {
+			return data
+		}
+		data = slices.Grow(data, 8<<10)
+	}
 }
 
 // socketAt returns the inode of the socket in a line of proc_pid_net(5)'s
