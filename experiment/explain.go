@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -29,7 +29,12 @@ func (d *document) fileError(name string, err error) *FileError {
 	return e
 }
 
-var plainToken = regexp.MustCompile(`^[\pL\pN_./-]{1,64}$`)
+// plain tells whether a key of the file can stand in a path as it is.
+func plain(token string) bool {
+	return token != "" && len(token) <= 64 && !strings.ContainsFunc(token, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune("_./-", r)
+	})
+}
 
 // path writes a JSON pointer as people do: spec.method[0].fault.
 func path(ptr jsontext.Pointer) string {
@@ -42,7 +47,7 @@ func path(ptr jsontext.Pointer) string {
 		if b.Len() > 0 {
 			b.WriteByte('.')
 		}
-		if !plainToken.MatchString(token) {
+		if !plain(token) {
 			token = quote(token)
 		}
 		b.WriteString(token)

@@ -118,7 +118,6 @@ type past struct {
 	action     map[int]int                       // by step: its action, from 1
 	superseded map[int]bool                      // steps whose undo left somebody else's value alone
 	ended      bool
-	stopping   bool // a take-back of the whole run was announced already
 }
 
 func fold(events []experiment.Event) *past {
@@ -151,8 +150,6 @@ func (p *past) add(e *experiment.Event) {
 	case experiment.EventUndone:
 		p.superseded[e.Step] = e.Superseded != nil
 		p.steps = slices.DeleteFunc(p.steps, func(s experiment.PlannedStep) bool { return s.N == e.Step })
-	case experiment.EventTakeBack:
-		p.stopping = p.stopping || e.Action == 0
 	case experiment.EventEnd:
 		p.ended = true
 	}
@@ -247,21 +244,19 @@ func (t *tail) log(ev experiment.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ev.Run = t.run
-	if err := t.engine.append(t.ctx, &ev); err != nil && t.failed == nil {
+	err := t.engine.append(t.ctx, &ev)
+	t.past.add(&ev)
+	if err != nil && t.failed == nil {
 		t.failed = err
 	}
 }
 
 func (t *tail) finish(cause experiment.Cause, patient bool, damage error) error {
 	p := t.past
-	if !p.ended && !p.stopping {
+	if !p.ended {
 		t.log(experiment.Event{Kind: experiment.EventTakeBack, Cause: cause})
 	}
-	steps := p.steps
-	if t.rebooted {
-		steps = slices.DeleteFunc(slices.Clone(steps), func(s experiment.PlannedStep) bool { return !durable(s.Undo) })
-	}
-	left := takeBack(t.ctx, t.log, steps)
+	left := takeBack(t.ctx, t.log, t.remaining())
 	end := &ending{engine: t.engine, run: t.run, log: t.log, past: p, rebooted: t.rebooted}
 	if damage != nil {
 		end.lines = append(end.lines, "the journal is damaged, so what it no longer says is not taken back: "+damage.Error())
@@ -274,6 +269,25 @@ func (t *tail) finish(cause experiment.Cause, patient bool, damage error) error 
 	end.whole(t.ctx, time.Now().Add(wait))
 	t.log(experiment.Event{Kind: experiment.EventEnd})
 	return errors.Join(end.close(len(left) == 0, t.failed))
+}
+
+// remaining returns the steps to take back. After a reboot those that are not
+// durable went with the kernel.
+func (t *tail) remaining() []experiment.PlannedStep {
+	steps := slices.Clone(t.past.steps)
+	if !t.rebooted {
+		return steps
+	}
+	var lasting []experiment.PlannedStep
+	for _, s := range steps {
+		switch {
+		case durable(s.Undo):
+			lasting = append(lasting, s)
+		case s.Undo != nil:
+			t.log(experiment.Event{Kind: experiment.EventUndone, Step: s.N, Message: "gone with the reboot"})
+		}
+	}
+	return lasting
 }
 
 func durable(op experiment.Op) bool {

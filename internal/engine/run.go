@@ -116,6 +116,9 @@ func (r *runner) body(ctx context.Context) error {
 	end := &ending{engine: r.engine, run: r.run, log: r.log, past: r.past}
 	if r.recovers(ctx, err) {
 		r.recover(ctx)
+		if stop := stopOf(ctx); stop != nil {
+			r.log(experiment.Event{Kind: experiment.EventTakeBack, Cause: stop.Cause, Message: stop.Message})
+		}
 	}
 	end.inspect(context.WithoutCancel(ctx), left)
 	unwatch()

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Args[0] == "take-back":
 		takeBack(os.Args[1], os.Args[2])
+	case os.Getenv("GUARD_TEST_SYSTEMD") != "":
+		becomeSystemd(os.Getenv("GUARD_TEST_SYSTEMD"))
+	case os.Getenv("GUARD_TEST_JOB") != "":
+		job(os.Getenv("GUARD_TEST_JOB"))
 	case os.Getenv("GUARD_TEST_RUNNER") != "":
 		runner(os.Getenv("GUARD_TEST_RUNNER"))
 	default:

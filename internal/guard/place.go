@@ -60,7 +60,7 @@ func scope(ctx context.Context, run experiment.RunID, pid int) (string, error) {
 	defer cancel()
 	connect := dbus.NewUserConnectionContext
 	if os.Geteuid() == 0 {
-		connect = dbus.NewSystemConnectionContext
+		connect = dbus.NewSystemdConnectionContext // its private socket: there may be no D-Bus daemon
 	}
 	conn, err := connect(ctx)
 	if err != nil {

@@ -115,6 +115,13 @@ func numbers(names []string) []int {
 	return list
 }
 
+// Comm returns the name of a process, cut by the kernel at 15 bytes
+// (proc_pid_comm(5)).
+func (f FS) Comm(pid int) (string, error) {
+	data, err := f.read(pid, "comm")
+	return string(bytes.TrimSuffix(data, []byte("\n"))), err
+}
+
 // Cmdline returns the arguments a process was started with, or has set since
 // (proc_pid_cmdline(5)). Kernel threads and zombies have none.
 func (f FS) Cmdline(pid int) ([]string, error) {

@@ -38,10 +38,7 @@ func start(t *testing.T, name string, args ...string) *exec.Cmd {
 func sleeper(t *testing.T) int {
 	t.Helper()
 	pid := start(t, "sleep", "300").Process.Pid
-	await(t, func() bool {
-		exe, err := Host().Exe(pid)
-		return err == nil && filepath.Base(exe) != filepath.Base(os.Args[0])
-	})
+	started(t, pid)
 	return pid
 }
 
@@ -51,11 +48,20 @@ func copied(t *testing.T, name string) int {
 	path := filepath.Join(t.TempDir(), name)
 	copyFile(t, path, "/bin/sleep")
 	pid := start(t, path, "300").Process.Pid
+	started(t, pid)
+	return pid
+}
+
+// started waits until a child runs its program. Its arguments are the last
+// that is there.
+func started(t *testing.T, pid int) {
+	t.Helper()
+	self, _ := Host().Exe(os.Getpid())
 	await(t, func() bool {
 		exe, err := Host().Exe(pid)
-		return err == nil && exe == path
+		args, _ := Host().Cmdline(pid)
+		return err == nil && exe != self && len(args) > 0
 	})
-	return pid
 }
 
 func copyFile(t *testing.T, to, from string) {
@@ -185,6 +191,7 @@ func TestProcessThatIsGone(t *testing.T) {
 		"stat":      func() error { _, err := fs.Stat(pid); return err },
 		"identify":  func() error { _, err := fs.Identify(pid); return err },
 		"threads":   func() error { _, err := fs.Threads(pid); return err },
+		"comm":      func() error { _, err := fs.Comm(pid); return err },
 		"cmdline":   func() error { _, err := fs.Cmdline(pid); return err },
 		"exe":       func() error { _, err := fs.Exe(pid); return err },
 		"uid":       func() error { _, err := fs.UID(pid); return err },
@@ -204,6 +211,9 @@ func TestProcessThatIsGone(t *testing.T) {
 func TestNameWithParentheses(t *testing.T) {
 	t.Parallel()
 	pid := copied(t, "x) R (y")
+	if comm, err := Host().Comm(pid); err != nil || comm != "x) R (y" {
+		t.Error(comm, err)
+	}
 	s, err := Host().Stat(pid)
 	if err != nil || s.Comm != "x) R (y" || s.PPID != os.Getpid() || s.State == 0 {
 		t.Errorf("%+v, %v", s, err)
@@ -219,6 +229,9 @@ func TestReadsOfAProcess(t *testing.T) {
 	}
 	if exe, err := fs.Exe(pid); err != nil || filepath.Base(exe) != "sleep" && filepath.Base(exe) != "coreutils" {
 		t.Error(exe, err)
+	}
+	if comm, err := fs.Comm(pid); err != nil || comm != "sleep" {
+		t.Error(comm, err)
 	}
 	if uid, err := fs.UID(pid); err != nil || uid != os.Geteuid() {
 		t.Error(uid, err)

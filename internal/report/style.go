@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/width"
 )
 
 // Style says what the place is like that text is written to.
@@ -99,63 +101,6 @@ func escape(r rune, ascii bool) string {
 	return strings.Trim(quoted, "'")
 }
 
-// wide are the characters that take two columns: Unicode's East Asian Width
-// W and F (UAX #11), by block.
-var wide = &unicode.RangeTable{
-	R16: []unicode.Range16{
-		{0x1100, 0x115f, 1},
-		{0x231a, 0x231b, 1},
-		{0x2329, 0x232a, 1},
-		{0x23e9, 0x23ec, 1},
-		{0x23f0, 0x23f3, 3},
-		{0x25fd, 0x25fe, 1},
-		{0x2614, 0x2615, 1},
-		{0x2648, 0x2653, 1},
-		{0x267f, 0x2693, 20},
-		{0x26a1, 0x26aa, 9},
-		{0x26ab, 0x26bd, 18},
-		{0x26be, 0x26c4, 6},
-		{0x26c5, 0x26ce, 9},
-		{0x26d4, 0x26ea, 22},
-		{0x26f2, 0x26f3, 1},
-		{0x26f5, 0x26fa, 5},
-		{0x26fd, 0x2705, 8},
-		{0x270a, 0x270b, 1},
-		{0x2728, 0x274c, 36},
-		{0x274e, 0x2753, 5},
-		{0x2754, 0x2755, 1},
-		{0x2757, 0x2795, 62},
-		{0x2796, 0x2797, 1},
-		{0x27b0, 0x27bf, 15},
-		{0x2b1b, 0x2b1c, 1},
-		{0x2b50, 0x2b55, 5},
-		{0x2e80, 0x303e, 1},
-		{0x3041, 0x4dbf, 1},
-		{0x4e00, 0xa4cf, 1},
-		{0xa960, 0xa97c, 1},
-		{0xac00, 0xd7a3, 1},
-		{0xf900, 0xfaff, 1},
-		{0xfe10, 0xfe19, 1},
-		{0xfe30, 0xfe6f, 1},
-		{0xff01, 0xff60, 1},
-		{0xffe0, 0xffe6, 1},
-	},
-	R32: []unicode.Range32{
-		{0x16fe0, 0x18aff, 1},
-		{0x1b000, 0x1b2ff, 1},
-		{0x1f004, 0x1f0cf, 0xcb},
-		{0x1f18e, 0x1f18e, 1},
-		{0x1f191, 0x1f19a, 1},
-		{0x1f200, 0x1f320, 1},
-		{0x1f32d, 0x1f64f, 1},
-		{0x1f680, 0x1f6fc, 1},
-		{0x1f7e0, 0x1f7eb, 1},
-		{0x1f90c, 0x1f9ff, 1},
-		{0x1fa70, 0x1faff, 1},
-		{0x20000, 0x3fffd, 1},
-	},
-}
-
 // columns returns how many columns clean text takes.
 func columns(text string) int {
 	n := 0
@@ -171,7 +116,9 @@ func runeColumns(r rune) int {
 		return 1
 	case unicode.In(r, unicode.Mn, unicode.Me):
 		return 0
-	case unicode.Is(wide, r):
+	}
+	switch width.LookupRune(r).Kind() { // UAX #11
+	case width.EastAsianWide, width.EastAsianFullwidth:
 		return 2
 	}
 	return 1

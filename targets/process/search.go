@@ -64,8 +64,9 @@ func (s *search) run(ctx context.Context) ([]int, error) {
 			s.left = append(s.left, fmt.Sprintf("pid %d is %s", pid, why))
 			continue
 		}
-		if stat, ok = s.matches(pid); !ok {
-			continue // it has started another program in between, so Why answered for that one
+		again, ok := s.matches(pid)
+		if !ok || again.ID() != stat.ID() {
+			continue // the pid is another's, or it runs another program, than what was looked at
 		}
 		s.stats[pid] = stat
 		found = append(found, pid)
@@ -73,47 +74,60 @@ func (s *search) run(ctx context.Context) ([]int, error) {
 	return found, nil
 }
 
-// matches tells whether a process runs and has all that is asked for. One
+// matches tells whether a process has all that is asked for, and runs. One
 // that cannot be read, or is gone, does not match.
 func (s *search) matches(pid int) (proc.Stat, bool) {
+	if !s.hasName(pid) || !s.hasCommand(pid) || !s.hasPort(pid) {
+		return proc.Stat{}, false
+	}
 	stat, err := s.fs.Stat(pid)
 	if err != nil || stat.Kernel() && s.PID == 0 || stat.Exited() && !s.fs.Alive(stat.ID()) {
 		return stat, false
 	}
-	ok := (s.Name == "" || s.hasName(stat)) &&
-		(s.Command == "" || s.hasCommand(pid)) &&
-		(s.Port == 0 || s.sockets.heldBy(pid))
-	return stat, ok
+	return stat, true
 }
 
 // hasName compares with the name the kernel keeps and with the executable's.
-func (s *search) hasName(stat proc.Stat) bool {
-	if stat.Comm == s.Name {
+func (s *search) hasName(pid int) bool {
+	if s.Name == "" {
 		return true
 	}
-	var base string
-	if exe, err := s.fs.Exe(stat.PID); err == nil {
-		base = filepath.Base(exe)
+	comm, err := s.fs.Comm(pid)
+	if err != nil {
+		return false
 	}
-	s.names = append(s.names, stat.Comm, base)
-	return base == s.Name || s.cutName(stat)
+	if comm == s.Name {
+		return true
+	}
+	exe, err := s.fs.Exe(pid)
+	if err != nil {
+		return false // a kernel thread, a zombie, or another user's
+	}
+	base := filepath.Base(exe)
+	s.names = append(s.names, comm, base)
+	return base == s.Name || s.cutName(pid, comm)
 }
 
 // cutName recognises a script by a name longer than the 15 bytes that the
 // kernel keeps (PR_SET_NAME(2const)): the whole of it is an argument.
-func (s *search) cutName(stat proc.Stat) bool {
+func (s *search) cutName(pid int, comm string) bool {
 	const kept = 15
-	if len(s.Name) <= kept || stat.Comm != s.Name[:kept] {
+	if len(s.Name) <= kept || comm != s.Name[:kept] {
 		return false
 	}
-	args, err := s.fs.Cmdline(stat.PID)
+	args, err := s.fs.Cmdline(pid)
 	return err == nil && slices.ContainsFunc(args, func(arg string) bool { return filepath.Base(arg) == s.Name })
 }
 
 func (s *search) hasCommand(pid int) bool {
+	if s.Command == "" {
+		return true
+	}
 	args, err := s.fs.Cmdline(pid)
 	return err == nil && len(args) > 0 && s.command.MatchString(strings.Join(args, " "))
 }
+
+func (s *search) hasPort(pid int) bool { return s.Port == 0 || s.sockets.heldBy(pid) }
 
 // noMatch says what was looked for, what came near, and what was left out.
 func (s *search) noMatch() error {

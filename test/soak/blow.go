@@ -1,0 +1,301 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/proc"
+)
+
+// blow is one way to strike a run.
+type blow struct {
+	name   string
+	slack  time.Duration                   // of run; 0 is its own
+	manner func(t *trial) (manner, error)  // how the runner is started
+	fall   func(t *trial) error            // strikes, and calls whoever takes back then
+	until  experiment.EventKind            // a run struck before this event of its own must not pass
+	may    func(t *trial, code int) string // why the runner's own exit code is wrong, "" where it is not
+}
+
+// slack replaces the 30 s that a guardian waits beyond all that a file allows,
+// where a run is made to stand still.
+const slack = 150 * time.Millisecond
+
+// blows are those that this host can bear.
+func blows(h host) []blow {
+	session := func(*trial) (manner, error) { return manner{attr: syscall.SysProcAttr{Setsid: true}}, nil }
+	list := []blow{
+		{name: "runner killed", manner: session, fall: (*trial).killRunner, until: experiment.EventEnd},
+		{name: "guardian killed", manner: session, fall: (*trial).killGuardian, until: experiment.EventTakeBack, may: (*trial).afterGuardian},
+		{name: "both killed", manner: session, fall: (*trial).killBoth, until: experiment.EventTakeBack},
+		{name: "runner stopped", slack: slack, manner: session, fall: (*trial).stopRunner},
+		{name: "group or session killed", manner: (*trial).groupOrSession, fall: (*trial).killGroup, until: experiment.EventEnd},
+		{name: "terminal gone", manner: (*trial).onTerminal, fall: (*trial).takeTerminal},
+	}
+	if h.killable != "" {
+		list = append(list, blow{name: "cgroup killed", manner: (*trial).inCgroup, fall: (*trial).killItsCgroup, until: experiment.EventEnd})
+	}
+	return list
+}
+
+// hitRunner waits until the runner has ended, and takes down whether it was
+// the blow that ended it.
+func (t *trial) hitRunner() {
+	if t.runner.ended(patience) {
+		status, _ := t.runner.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		t.struck = status.Signaled()
+	}
+}
+
+func (t *trial) killRunner() error {
+	t.fallen()
+	t.runner.signal(unix.SIGKILL)
+	t.hitRunner()
+	return nil
+}
+
+// guardian finds the guardian, which it waits for unless the run ends first.
+func (t *trial) guardian() (experiment.ProcessID, bool) {
+	for {
+		if id, ok := t.findGuardian(); ok {
+			return id, true
+		}
+		if t.runner.ended(100 * time.Microsecond) {
+			return experiment.ProcessID{}, false
+		}
+	}
+}
+
+func (t *trial) findGuardian() (experiment.ProcessID, bool) {
+	fs := proc.Host()
+	pids, _ := fs.PIDs()
+	for _, pid := range pids {
+		st, err := fs.Stat(pid)
+		if err != nil || st.PPID != t.runner.pid() || st.Exited() {
+			continue
+		}
+		if args, err := fs.Cmdline(pid); err == nil && len(args) > 0 && args[0] == "simian-guardian" {
+			return st.ID(), true
+		}
+	}
+	return experiment.ProcessID{}, false
+}
+
+// killID kills the very process, and tells whether it was alive.
+func killID(id experiment.ProcessID) bool {
+	fd, err := proc.OpenPidfd(id)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
+}
+
+func (t *trial) killGuardian() error {
+	id, ok := t.guardian()
+	if !ok {
+		return nil
+	}
+	t.fallen()
+	t.struck = killID(id)
+	t.note("guardian %s killed", id)
+	return nil
+}
+
+// afterGuardian: the runner takes back, and says so.
+func (t *trial) afterGuardian(code int) string {
+	lines := t.lines()
+	switch {
+	case code == experiment.Aborted.ExitCode():
+		return ""
+	case code == experiment.Errored.ExitCode() && count(lines, experiment.EventAnnounce) == 0:
+		return "" // it could not be armed, so nothing was injected
+	case code == experiment.Fail.ExitCode() && t.recipe.checks != "":
+		return "" // a check had failed before
+	case code == experiment.NotInjected.ExitCode() && count(lines, experiment.EventMissed) > 0:
+		return ""
+	}
+	return fmt.Sprintf("its guardian was killed before it took anything back, and it ended with exit %d, not 3", code)
+}
+
+// killBoth kills runner and guardian shortly after each other, in either
+// order, and then calls the sweep.
+func (t *trial) killBoth() error {
+	id, armed := t.findGuardian()
+	gap := time.Duration(t.rng.IntN(6000)) * time.Microsecond
+	if t.rng.IntN(3) == 0 {
+		gap = 0
+	}
+	t.fallen()
+	if t.rng.IntN(2) == 0 {
+		t.runner.signal(unix.SIGKILL)
+		time.Sleep(gap)
+		t.note("runner killed, guardian %s later (alive: %v)", gap, armed && killID(id))
+	} else {
+		t.note("guardian killed (alive: %v), runner %s later", armed && killID(id), gap)
+		time.Sleep(gap)
+		t.runner.signal(unix.SIGKILL)
+	}
+	t.hitRunner()
+	t.settleProcesses()
+	return t.sweep()
+}
+
+// sweep calls the next command, which takes back what is left: perhaps only
+// the second does, because the first is killed too.
+func (t *trial) sweep() error {
+	t.relief = time.Now()
+	if t.rng.IntN(3) == 0 {
+		if err := t.sweepKilled(); err != nil {
+			return err
+		}
+	}
+	args := []string{"rollback", "--all"}
+	if t.rng.IntN(2) == 0 {
+		h, err := t.recipe.herd(t.tag+"-next", "", 1, false)
+		if err != nil {
+			return err
+		}
+		next := filepath.Join(t.work, "next.yaml")
+		text := fmt.Sprintf("apiVersion: simian.dev/v1\nkind: Experiment\nmetadata: {name: next}\nspec:\n  method:\n"+
+			"  - {fault: {type: freeze}, target: {type: process, pid: %d}, for: 5ms}\n", h.workers[0].cmd.Process.Pid)
+		if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+			return err
+		}
+		args = []string{"run", next}
+	}
+	t.relief = time.Now()
+	return t.expect(0, args...)
+}
+
+func (t *trial) sweepKilled() error {
+	s, err := t.start(manner{attr: syscall.SysProcAttr{Setsid: true}}, "rollback", "--all")
+	if err != nil {
+		return err
+	}
+	after := time.Duration(t.rng.IntN(20000)) * time.Microsecond
+	s.ended(after)
+	s.signal(unix.SIGKILL)
+	s.ended(patience)
+	t.note("a first sweep killed after %s (exit %d)", after, s.code())
+	return nil
+}
+
+// expect runs simian, which must end with this exit code.
+func (t *trial) expect(want int, args ...string) error {
+	code, out, err := t.simianRun(args...)
+	t.note("simian %v: exit %d", args, code)
+	if err == nil && code != want {
+		t.leak("simian %v: exit %d, want %d: %s", args, code, want, out)
+	}
+	return err
+}
+
+// stopRunner stops the runner for longer than it may stand still, or has it
+// rolled back while it is stopped. Then it may go on, if it can.
+func (t *trial) stopRunner() error {
+	t.fallen()
+	t.runner.signal(unix.SIGSTOP)
+	t.struck = !t.runner.ended(time.Millisecond)
+	defer t.runner.signal(unix.SIGCONT)
+	t.tail.read()
+	if t.rng.IntN(2) == 0 && len(t.tail.data) > 0 {
+		t.relief = time.Now()
+		return t.expect(0, "rollback", string(t.tail.run))
+	}
+	allowed := t.recipe.length + steady + within + slack
+	deadline := t.tail.deadline()
+	if deadline == 0 {
+		t.timed = false
+		t.note("no guardian yet; goes on by itself: %v", !t.runner.ended(allowed+300*time.Millisecond))
+		return nil
+	}
+	left := deadline.Sub(bootNow())
+	t.relief = t.relief.Add(deadline.Sub(t.blown))
+	if !t.runner.ended(left + patience) {
+		t.leak("stopped past its deadline, and the guardian does not end it")
+	}
+	return nil
+}
+
+func (t *trial) groupOrSession() (manner, error) {
+	if t.rng.IntN(2) == 0 {
+		return manner{attr: syscall.SysProcAttr{Setpgid: true}}, nil
+	}
+	return manner{attr: syscall.SysProcAttr{Setsid: true}}, nil
+}
+
+func (t *trial) killGroup() error {
+	t.fallen()
+	if !t.runner.cmd.SysProcAttr.Setsid {
+		_ = unix.Kill(-t.runner.pid(), unix.SIGKILL)
+		t.hitRunner()
+		return nil
+	}
+	fs := proc.Host()
+	pids, err := fs.PIDs()
+	for _, pid := range pids {
+		if st, err := fs.Stat(pid); err == nil && st.Session == t.runner.pid() {
+			killID(st.ID())
+		}
+	}
+	t.hitRunner()
+	return err
+}
+
+func (t *trial) onTerminal() (manner, error) {
+	m := manner{terminal: true, deaf: t.rng.IntN(4) == 0}
+	if shells := []string{"", sameGroup, foreground, background}; t.rng.IntN(3) > 0 {
+		if how := shells[t.rng.IntN(len(shells))]; how != "" {
+			m.before = []string{roleShell, how}
+			t.timed = how != background // nobody tells it to end
+			t.note("a shell starts it: %s", how)
+		}
+	}
+	t.note("nobody reads the terminal: %v", m.deaf)
+	return m, nil
+}
+
+// takeTerminal closes the terminal, or kills the shell on it.
+func (t *trial) takeTerminal() error {
+	t.struck = len(t.processes()) > 0
+	shell := t.runner.cmd.Args[0] == roleShell
+	t.fallen()
+	if shell && t.rng.IntN(2) == 0 {
+		t.note("the shell is killed")
+		t.runner.signal(unix.SIGKILL)
+		return nil
+	}
+	t.note("the terminal is closed")
+	t.runner.hangUp()
+	return nil
+}
+
+func (t *trial) inCgroup() (manner, error) {
+	dir, err := makeCgroup(t.soak.host.killable, t.tag+"-runner")
+	if err != nil {
+		return manner{}, err
+	}
+	t.cgroup = dir
+	return manner{
+		attr:   syscall.SysProcAttr{Setsid: true},
+		before: []string{roleEnter, filepath.Join(dir, procsFile)},
+	}, nil
+}
+
+func (t *trial) killItsCgroup() error {
+	t.fallen()
+	err := killCgroup(t.cgroup)
+	t.hitRunner()
+	if errors.Is(err, experiment.ErrGone) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,218 @@
+// Command soak runs Simian hundreds of times on real processes, strikes each
+// run at a random moment of its life, and then looks for anything that is
+// left: a process, a stopped or frozen victim, a cgroup, a lock, an unfinished
+// journal, a journal that does not add up.
+//
+//	make soak
+//	go run ./test/soak -simian bin/simian -runs 1000
+//	go run ./test/soak -simian bin/simian -seed 7 -only 23     one run again
+//
+// The blows, in equal shares: SIGKILL to the runner, to its guardian, to both,
+// to its process group or session, to its cgroup; SIGSTOP for longer than it
+// may stand still; its terminal closed, or the shell above it killed.
+//
+// Everything that is broken is a child of the soak, and dies with it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	if code, ok := playRole(os.Args); ok {
+		os.Exit(code)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	code, err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "soak: "+err.Error())
+	}
+	os.Exit(code)
+}
+
+// options are the flags.
+type options struct {
+	simian   string // the binary under test
+	runs     int
+	only     int // this run alone; 0 for all
+	seed     uint64
+	parallel int
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("soak", flag.ContinueOnError)
+	f.StringVar(&o.simian, "simian", "bin/simian", "the `binary` under test")
+	f.IntVar(&o.runs, "runs", 300, "how many runs are struck")
+	f.IntVar(&o.only, "only", 0, "do only the run with this `number`")
+	f.Uint64Var(&o.seed, "seed", 0, "draw what is done with this seed (a random one)")
+	f.IntVar(&o.parallel, "parallel", 2, "how many runs at a time")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 || o.runs < 1 || o.parallel < 1 {
+		return o, errors.New("want -runs and -parallel above 0, and no other arguments")
+	}
+	if o.seed == 0 {
+		o.seed = rand.Uint64N(1e9)
+	}
+	path, err := filepath.Abs(o.simian)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	o.simian = path
+	return o, err
+}
+
+// run does it all, and returns the exit code: 0 where nothing was left, 1
+// where something was, 2 where it could not be done.
+func run(ctx context.Context, args []string) (int, error) {
+	o, err := parse(args)
+	if err != nil {
+		return 2, err
+	}
+	s, err := newSoak(o, os.Stderr)
+	if err != nil {
+		return 2, err
+	}
+	defer s.close()
+	fmt.Fprintf(s.stderr, "soak: %d runs, %d at a time, -seed %d\n", o.runs, o.parallel, o.seed)
+	for _, line := range s.host.lacks {
+		fmt.Fprintln(s.stderr, "soak: "+line)
+	}
+	s.all(ctx)
+	if err := s.tally.print(os.Stdout); err != nil {
+		return 2, err
+	}
+	if ctx.Err() != nil {
+		return 2, errors.New("interrupted; the table shows what was done")
+	}
+	if len(s.tally.leaks) > 0 {
+		return 1, nil
+	}
+	return 0, nil
+}
+
+// soak is what all trials share.
+type soak struct {
+	options
+	stderr  io.Writer
+	dir     string // for all state directories
+	host    host
+	service *service
+	tally   *tally
+	blows   []blow
+}
+
+func newSoak(o options, stderr io.Writer) (*soak, error) {
+	dir, err := os.MkdirTemp("", "simian-soak-")
+	if err != nil {
+		return nil, err
+	}
+	h, err := lookAtHost()
+	if err != nil {
+		return nil, err
+	}
+	web, err := newService()
+	if err != nil {
+		return nil, err
+	}
+	s := &soak{options: o, stderr: stderr, dir: dir, host: h, service: web, blows: blows(h)}
+	s.tally = newTally(o, s.blows)
+	return s, nil
+}
+
+// close removes what is not needed to look into a leak.
+func (s *soak) close() {
+	s.service.close()
+	_ = os.Remove(s.dir) // it stays where a trial with a leak is kept in it
+}
+
+// all does the trials, so many at a time.
+func (s *soak) all(ctx context.Context) {
+	numbers := make(chan int)
+	var wg sync.WaitGroup
+	for range s.parallel {
+		wg.Go(func() {
+			for n := range numbers {
+				s.one(ctx, n)
+			}
+		})
+	}
+	first, last := 1, s.runs
+	if s.only > 0 {
+		first, last = s.only, s.only
+	}
+	p := newProgress(s.stderr, last-first+1)
+	for n := first; n <= last && ctx.Err() == nil; n++ {
+		numbers <- n
+		p.show(n-first, s.tally)
+	}
+	close(numbers)
+	wg.Wait()
+	p.end(s.tally)
+}
+
+// mostTries is how often a run is done again because it ended before the blow.
+const mostTries = 8
+
+// one does trial n, and again where the run was over before the blow fell.
+func (s *soak) one(ctx context.Context, n int) {
+	for try := range mostTries {
+		t := s.newTrial(n, try)
+		t.do()
+		s.tally.add(t)
+		if t.struck || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// progress is a counter on a terminal, and a line now and then otherwise.
+type progress struct {
+	w        io.Writer
+	of       int
+	every    int
+	began    time.Time
+	terminal bool
+}
+
+func newProgress(w io.Writer, of int) *progress {
+	p := &progress{w: w, of: of, every: 50, began: time.Now()}
+	if f, ok := w.(*os.File); ok {
+		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+		p.terminal = err == nil
+	}
+	return p
+}
+
+func (p *progress) show(n int, t *tally) {
+	line := fmt.Sprintf("%d of %d runs, %d leaks, %s", n, p.of, t.countLeaks(), time.Since(p.began).Round(time.Second))
+	switch {
+	case p.terminal:
+		fmt.Fprintf(p.w, "\r%s ", line)
+	case n > 0 && n%p.every == 0:
+		fmt.Fprintln(p.w, line)
+	}
+}
+
+func (p *progress) end(t *tally) {
+	p.every = 1
+	p.show(p.of, t)
+	if p.terminal {
+		fmt.Fprintln(p.w)
+	}
+}

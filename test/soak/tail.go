@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// line is what the soak reads of an event.
+type line struct {
+	Boot     experiment.BootTime
+	Kind     experiment.EventKind
+	Action   int
+	Step     int
+	Error    string
+	Guardian *experiment.GuardianMark
+	Steps    []struct {
+		N    int
+		Undo json.RawMessage
+	}
+}
+
+// undoable tells which of a line's steps can be taken back.
+func (l *line) undoable() []int {
+	var ns []int
+	for _, s := range l.Steps {
+		if len(s.Undo) > 0 && string(s.Undo) != "null" {
+			ns = append(ns, s.N)
+		}
+	}
+	return ns
+}
+
+// parseLines reads a journal; a cut last line is left out.
+func parseLines(data []byte) ([]line, error) {
+	var out []line
+	for len(data) > 0 {
+		text, rest, whole := bytes.Cut(data, []byte("\n"))
+		if !whole {
+			break
+		}
+		var l line
+		if err := json.Unmarshal(text, &l); err != nil {
+			return out, err
+		}
+		out, data = append(out, l), rest
+	}
+	return out, nil
+}
+
+// tail reads the journal of a run while it is written.
+type tail struct {
+	dir  string
+	file *os.File
+	data []byte
+	run  experiment.RunID
+}
+
+func newTail(state string) *tail { return &tail{dir: filepath.Join(state, "open")} }
+
+// read takes in what was written since.
+func (t *tail) read() {
+	if t.file == nil {
+		t.find()
+	}
+	if t.file == nil {
+		return
+	}
+	more, err := io.ReadAll(t.file)
+	if err == nil {
+		t.data = append(t.data, more...)
+	}
+}
+
+func (t *tail) find() {
+	paths, _ := filepath.Glob(filepath.Join(t.dir, "*.jsonl"))
+	if len(paths) == 0 {
+		return
+	}
+	if f, err := os.Open(paths[0]); err == nil {
+		t.file, t.run = f, experiment.RunID(strings.TrimSuffix(filepath.Base(paths[0]), ".jsonl"))
+	}
+}
+
+// has tells whether an event of this kind was written.
+func (t *tail) has(kind experiment.EventKind) bool {
+	t.read()
+	return bytes.Contains(t.data, []byte(`"kind":"`+string(kind)+`"`))
+}
+
+// deadline is when the guardian ends the run, 0 where none is armed yet.
+func (t *tail) deadline() experiment.BootTime {
+	t.read()
+	lines, _ := parseLines(t.data)
+	for _, l := range lines {
+		if l.Guardian != nil {
+			return l.Guardian.Deadline
+		}
+	}
+	return 0
+}
+
+func (t *tail) close() {
+	if t.file != nil {
+		_ = t.file.Close()
+	}
+}

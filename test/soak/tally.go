@@ -1,0 +1,148 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// tally counts what became of the trials.
+type tally struct {
+	options
+	order []string
+
+	mu      sync.Mutex
+	rows    map[string]*row
+	leaks   []string // each with all that is needed to see it again
+	late    int      // ended before the blow fell, and were done again
+	swept   int
+	drifted []string
+}
+
+// row is all trials with one blow.
+type row struct {
+	runs, leaks int
+	mended      []time.Duration
+	exits       map[string]int
+}
+
+func newTally(o options, blows []blow) *tally {
+	t := &tally{options: o, rows: map[string]*row{}}
+	for _, b := range blows {
+		t.order = append(t.order, b.name)
+		t.rows[b.name] = &row{exits: map[string]int{}}
+	}
+	return t
+}
+
+func (t *tally) countLeaks() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.leaks)
+}
+
+func (t *tally) add(one *trial) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.rows[one.blow.name]
+	if len(one.leaks) > 0 {
+		r.leaks++
+		t.leaks = append(t.leaks, t.explain(one))
+	}
+	if one.drifted {
+		t.drifted = append(t.drifted, fmt.Sprintf("%d.%d", one.number, one.try))
+	}
+	if !one.struck {
+		t.late++
+		return
+	}
+	r.runs++
+	if one.swept {
+		t.swept++
+	}
+	if one.mended >= 0 {
+		r.mended = append(r.mended, one.mended)
+	}
+	r.exits[one.exit()]++
+}
+
+// exit is the runner's exit code and the report's verdict.
+func (t *trial) exit() string {
+	code, verdict := fmt.Sprint(t.code), t.verdict
+	if t.code < 0 {
+		code = "killed"
+	}
+	if t.runner != nil && t.wrapped() {
+		code = "?"
+	}
+	if verdict == "" {
+		verdict = "no journal"
+	}
+	return code + " " + verdict
+}
+
+// explain is all that is needed to look into a leak.
+func (t *tally) explain(one *trial) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "LEAK in run %d (try %d), %s: -seed %d -only %d\n", one.number, one.try, one.blow.name, t.seed, one.number)
+	for _, n := range one.notes {
+		fmt.Fprintln(&b, "  "+n)
+	}
+	for _, l := range one.leaks {
+		fmt.Fprintln(&b, "  left: "+strings.TrimSpace(l))
+	}
+	fmt.Fprintf(&b, "  the blow fell at boot time %d; all is kept in %s\n", one.blown, one.work)
+	return b.String()
+}
+
+// print writes the leaks, and the table.
+func (t *tally) print(w io.Writer) error {
+	for _, l := range t.leaks {
+		fmt.Fprintln(w, l)
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "blow\truns\tleaks\tbroken\tmedian ms\tp99\tmax\t  exit and verdict")
+	all := row{exits: map[string]int{}}
+	for _, name := range t.order {
+		r := t.rows[name]
+		r.print(tw, name, true)
+		all.runs, all.leaks, all.mended = all.runs+r.runs, all.leaks+r.leaks, append(all.mended, r.mended...)
+	}
+	all.print(tw, "all", false)
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, `
+broken: victims did not run when the blow fell, or later; the times are from then until all ran again
+        (runner stopped: from the deadline, or the call of rollback; both killed: from the call of the sweep)
+-seed %d; %d runs were killed before they had broken anything, and swept; %d more ended before the blow, and were done again
+`, t.seed, t.swept, t.late)
+	if len(t.drifted) > 0 {
+		fmt.Fprintf(w, "drift was reported in runs %s\n", strings.Join(t.drifted, " "))
+	}
+	return nil
+}
+
+func (r *row) print(w io.Writer, name string, exits bool) {
+	median, p99, most := "–", "–", "–"
+	if m := r.mended; len(m) > 0 {
+		slices.Sort(m)
+		median, p99, most = ms(m[len(m)/2]), ms(m[len(m)*99/100]), ms(m[len(m)-1])
+	}
+	var seen []string
+	for _, e := range slices.Sorted(maps.Keys(r.exits)) {
+		seen = append(seen, fmt.Sprintf("%s ×%d", e, r.exits[e]))
+	}
+	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t%s\t", name, r.runs, r.leaks, len(r.mended), median, p99, most)
+	if exits {
+		fmt.Fprintf(w, "  %s", strings.Join(seen, ", "))
+	}
+	fmt.Fprintln(w)
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }
