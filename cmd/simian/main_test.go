@@ -72,6 +72,8 @@ type lab struct {
 	t   *testing.T
 	dir string
 	env []string
+
+	user *syscall.Credential // nil: whoever runs the tests
 }
 
 func newLab(t *testing.T) *lab {
@@ -84,7 +86,7 @@ func (l *lab) command(args ...string) *exec.Cmd {
 	c := exec.Command("/proc/self/exe")
 	c.Args = append([]string{"simian", "--state", l.dir}, args...)
 	c.Env = append(os.Environ(), l.env...)
-	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: l.user}
 	return c
 }
 
@@ -172,8 +174,13 @@ type sleeper struct {
 
 func newSleeper(t *testing.T) *sleeper {
 	t.Helper()
+	return newSleeperAs(t, nil)
+}
+
+func newSleeperAs(t *testing.T, user *syscall.Credential) *sleeper {
+	t.Helper()
 	c := exec.Command("/bin/sleep", "3600")
-	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: user}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}

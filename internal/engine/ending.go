@@ -147,9 +147,10 @@ func (n *ending) gaps(ctx context.Context) ([]experiment.Gap, error) {
 	if n.past.header == nil || n.rebooted {
 		return nil, nil
 	}
-	struck := map[string]bool{}
+	struck, lost := map[string]bool{}, map[string]bool{}
 	for _, t := range n.past.targets {
 		struck[t.Workload] = true
+		lost[t.Workload] = lost[t.Workload] || !n.engine.System.Alive(t)
 	}
 	gaps := map[string]experiment.Gap{}
 	for i, before := range n.past.normal {
@@ -161,7 +162,11 @@ func (n *ending) gaps(ctx context.Context) ([]experiment.Gap, error) {
 		if err != nil {
 			return nil, err
 		}
+		_, apart := countsApart(selector)
 		for w, was := range before {
+			if apart && !lost[w] { // others like it may come and go
+				continue
+			}
 			if struck[w] && now[w] < was {
 				gaps[w] = experiment.Gap{Workload: w, Before: was, Now: now[w]}
 			}

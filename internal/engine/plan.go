@@ -16,10 +16,18 @@ type ActionPlan struct {
 	Steps []experiment.PlannedStep
 }
 
-// counter is an ability of a selector: to count the running targets of a
-// workload where what it selects could not come back under the same name.
+// counter is an ability of a selector that may name a target by its identity,
+// as by a pid: what is started in its place has another, so the running
+// targets of its workload are counted apart.
 type counter interface {
+	ByIdentity() bool
 	Running(ctx context.Context, workload string) (int, error)
+}
+
+// countsApart returns s where it names its targets by identity.
+func countsApart(s experiment.Selector) (counter, bool) {
+	c, ok := s.(counter)
+	return c, ok && c.ByIdentity()
 }
 
 // planner selects, limits and plans. It keeps what the run has touched, so
@@ -138,23 +146,21 @@ func (p *planner) target(ctx context.Context, i int, t experiment.Target, plan *
 
 // workloads counts the running targets of each workload among found; of those
 // named in also, where none is found, zero.
-func workloads(ctx context.Context, s experiment.Selector, found []experiment.Target, also map[string]int) (map[string]int, error) {
-	now := experiment.Workloads(found)
+func workloads(ctx context.Context, s experiment.Selector, found []experiment.Target, also map[string]int) (now map[string]int, err error) {
+	now = experiment.Workloads(found)
 	for w := range also {
 		if _, ok := now[w]; !ok {
 			now[w] = 0
 		}
 	}
-	c, ok := s.(counter)
+	c, ok := countsApart(s)
 	if !ok {
 		return now, nil
 	}
 	for w := range maps.Clone(now) {
-		n, err := c.Running(ctx, w)
-		if err != nil {
+		if now[w], err = c.Running(ctx, w); err != nil {
 			return nil, err
 		}
-		now[w] = n
 	}
 	return now, nil
 }

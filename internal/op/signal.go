@@ -113,11 +113,15 @@ func (s *Signal) look() (ev experiment.Evidence, settled bool, err error) {
 	bit := uint64(1) << (n - 1)
 	switch {
 	case sigs.Ignored&bit != 0 || sigs.Caught&bit == 0 && ignoredByDefault(n):
-		return experiment.Evidence{Felt: experiment.FeltNo, What: "the process ignores " + s.Signal,
-			Hint: "choose a signal that it handles, or KILL, which none can ignore"}, true, nil
+		return experiment.Evidence{
+			Felt: experiment.FeltNo, What: "the process ignores " + s.Signal,
+			Hint: "choose a signal that it handles, or KILL, which none can ignore",
+		}, true, nil
 	case sigs.Blocked&bit != 0 && sigs.Pending&bit != 0:
-		return experiment.Evidence{Felt: experiment.FeltNo, What: "the process blocks " + s.Signal + ", which waits for it",
-			Hint: "it may get it later, and nothing can take that back"}, false, nil
+		return experiment.Evidence{
+			Felt: experiment.FeltNo, What: "the process blocks " + s.Signal + ", which waits for it",
+			Hint: "it may get it later, and nothing can take that back",
+		}, false, nil
 	case sigs.Pending&bit != 0:
 		return experiment.Evidence{What: "the signal is pending still", Hint: "is the process stopped, or frozen? It gets the signal once it runs"}, false, nil
 	case sigs.Caught&bit != 0:

@@ -106,8 +106,10 @@ func (s *Stop) Verify(ctx context.Context) (experiment.Evidence, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return experiment.Evidence{What: fmt.Sprintf("%s (pid %d) is %s", s.Name, s.Process.PID, stateWord(stopped)),
-				Hint: "somebody sent it another signal, or a thread of it is in an uninterruptible sleep"}, nil
+			return experiment.Evidence{
+				What: fmt.Sprintf("%s (pid %d) is %s", s.Name, s.Process.PID, stateWord(stopped)),
+				Hint: "somebody sent it another signal, or a thread of it is in an uninterruptible sleep",
+			}, nil
 		case <-time.After(pollEvery):
 		}
 	}

@@ -323,14 +323,14 @@ func TestHTTPOnTheWire(t *testing.T) {
 		connections int32
 		err         string
 	}{
-		"length":            {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"}, "", 2, 2, ""},
-		"length, kept":      {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"}, "", 2, 1, ""},
-		"chunked, kept":     {[]string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"}, "", 3, 1, ""},
-		"no body":           {[]string{"HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"}, "", 0, 1, ""},
-		"HEAD":              {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"}, "HEAD", 0, 1, ""},
-		"hints first":       {[]string{"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"}, "", 1, 1, ""},
-		"until it closes":   {[]string{"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nabcd", ""}, "", 4, 2, ""},
-		"old server":        {[]string{"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nabcd", ""}, "", 4, 2, ""},
+		"length":          {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"}, "", 2, 2, ""},
+		"length, kept":    {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"}, "", 2, 1, ""},
+		"chunked, kept":   {[]string{"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"}, "", 3, 1, ""},
+		"no body":         {[]string{"HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"}, "", 0, 1, ""},
+		"HEAD":            {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"}, "HEAD", 0, 1, ""},
+		"hints first":     {[]string{"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"}, "", 1, 1, ""},
+		"until it closes": {[]string{"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nabcd", ""}, "", 4, 2, ""},
+		"old server":      {[]string{"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\nabcd", ""}, "", 4, 2, ""},
 		// What a server says unasked, before it closes, is the answer to nothing.
 		"and goes on": {[]string{"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 408 Request Timeout\r\nContent-Length: 3\r\n\r\nabc"}, "", 1, 2, ""},
 	} {

@@ -144,9 +144,7 @@ func (p *Process) byAge(pids []int) []int {
 	return sorted
 }
 
-// describe fills in what t's first process is: its kind and labels, and the workload
-// that one started in its place would be of too. That is its service; a scope
-// is made anew by whoever starts something, so there it is the command.
+// describe fills in what t's first process is: its kind, labels and workload.
 func (p *Process) describe(t *experiment.Target) {
 	pid := t.PIDs[0].PID
 	t.Kind = "process"
@@ -154,24 +152,12 @@ func (p *Process) describe(t *experiment.Target) {
 	if uid, err := p.fs.UID(pid); err == nil {
 		t.Labels["uid"] = strconv.Itoa(uid)
 	}
-	args, _ := p.fs.Cmdline(pid)
 	if exe, err := p.fs.Exe(pid); err == nil {
 		t.Labels["exe"] = exe
-		args = append([]string{exe}, args[min(1, len(args)):]...)
 	}
-	t.Workload = cut(strings.Join(args, " "), 120)
-	if unit := cmp.Or(lastUnit(t.Cgroup.V1["systemd"].Path), lastUnit(t.Cgroup.V2.Path)); unit != "" {
+	unit := p.unitOf(pid)
+	if unit != "" {
 		t.Labels["unit"] = unit
-		if strings.HasSuffix(unit, ".service") {
-			t.Workload = unit
-		}
 	}
-}
-
-// cut keeps the first n characters of s.
-func cut(s string, n int) string {
-	if runes := []rune(s); len(runes) > n {
-		return string(runes[:n])
-	}
-	return s
+	t.Workload = p.workload(pid, unit)
 }
