@@ -6,7 +6,7 @@ SIMIAN := bin/simian
 build: ## one static binary, bin/simian
 	go build -trimpath -o $(SIMIAN) ./cmd/simian
 
-demo: build ## a real service under load, one worker killed, and a verdict
+demo: build ## a real service under load, a worker frozen and killed, and a verdict
 	cd examples/quickstart && go build -o ../../bin/quickstart .
 	sh examples/quickstart/demo.sh
 
