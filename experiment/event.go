@@ -21,7 +21,7 @@ const (
 	EventBegin    EventKind = "begin"    // Header: always the first
 	EventPhase    EventKind = "phase"    // Phase: a phase begins
 	EventSample   EventKind = "sample"   // Sample: a check was measured
-	EventGuardian EventKind = "guardian" // Guardian: armed, before the first change
+	EventGuardian EventKind = "guardian" // Guardian, Seconds: armed, before the first change
 	EventPlan     EventKind = "plan"     // Action, Plan: what an action is about to do
 	EventObserved EventKind = "observed" // Observed: a target's state before the change
 	EventAnnounce EventKind = "announce" // Action, Steps: they may be applied from now on; on disk before they are

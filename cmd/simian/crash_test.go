@@ -122,7 +122,7 @@ func TestDeadlineOfAStoppedRunner(t *testing.T) {
 	n := l.writeOf(t, s, experiment.EventApplied)
 	l.env = []string{fmt.Sprintf("SIMIAN_TEST_SIGNAL_AT=after:STOP:%d", n)}
 	file := l.file(freeze(s.pid, "5ms"), "  recovery: {within: 50ms}\n  steady: {for: 1ms}\n")
-	c, run := l.start(experiment.EventApplied, "run", "--slack", "1ms", file)
+	c, run := l.start(experiment.EventApplied, "run", "--slack", "1s", file)
 	<-c.done
 	l.clean()
 	s.runs(t)

@@ -18,8 +18,16 @@ func (a *app) system(unguarded bool) proc.System {
 	return proc.System{FS: a.fs, Unguarded: unguarded}
 }
 
+// validation is what validate says of one file.
+type validation struct {
+	File  string `json:"file"`
+	Valid bool   `json:"valid"`
+	Error string `json:"error,omitempty"`
+}
+
 func (a *app) validateCommand() *cobra.Command {
 	var file fileOptions
+	var out output
 	c := &cobra.Command{
 		Use:     "validate FILE …",
 		Short:   "Check experiment files, without looking at any target",
@@ -32,20 +40,42 @@ func (a *app) validateCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			var failed error
-			for _, path := range args {
-				if _, err := a.load(c, path, &file); err != nil {
-					fmt.Fprintln(a.stderr, "simian: "+err.Error())
-					failed = &exitError{code: experiment.ExitUsage}
-					continue
-				}
-				fmt.Fprintln(a.stdout, path+": ok")
+			asJSON, err := out.json()
+			if err != nil {
+				return err
 			}
-			return failed
+			return a.validate(c, args, &file, asJSON)
 		},
 	}
 	file.add(c)
+	out.add(c)
 	return c
+}
+
+func (a *app) validate(c *cobra.Command, paths []string, o *fileOptions, asJSON bool) error {
+	var failed error
+	list := make([]validation, 0, len(paths))
+	for _, path := range paths {
+		v := validation{File: path, Valid: true}
+		if _, err := a.load(c, path, o); err != nil {
+			v.Valid, v.Error = false, err.Error()
+			failed = &exitError{code: experiment.ExitUsage}
+		}
+		list = append(list, v)
+		switch {
+		case asJSON:
+		case v.Valid:
+			fmt.Fprintln(a.stdout, path+": ok")
+		default:
+			fmt.Fprintln(a.stderr, "simian: "+v.Error)
+		}
+	}
+	if asJSON {
+		if err := writeJSON(a.stdout, list); err != nil {
+			return err
+		}
+	}
+	return failed
 }
 
 func (a *app) schemaCommand() *cobra.Command {

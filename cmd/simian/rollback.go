@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 func (a *app) rollbackCommand() *cobra.Command {
 	var all bool
 	var cause string
+	var out output
 	c := &cobra.Command{
 		Use:   "rollback [RUN | --all]",
 		Short: "Take back a run, alive or dead, or all that are unfinished",
@@ -44,20 +46,31 @@ Exit codes:
 		},
 		ValidArgsFunction: a.completeRuns(true),
 		RunE: func(c *cobra.Command, args []string) error {
+			asJSON, err := out.json()
+			if err != nil {
+				return err
+			}
 			w, err := a.writable()
 			if err != nil {
 				return err
 			}
 			defer w.Close()
+			var taken []takenBack
 			if all {
-				return a.rollbackAll(c.Context(), w)
+				taken, err = a.rollbackAll(c.Context(), w)
+			} else {
+				taken, err = a.rollback(c.Context(), w, experiment.RunID(args[0]), experiment.Cause(cause))
 			}
-			return a.rollback(c.Context(), w, experiment.RunID(args[0]), experiment.Cause(cause))
+			if told := a.tell(taken, asJSON); err == nil {
+				err = told
+			}
+			return err
 		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "every unfinished run whose process is gone")
 	c.Flags().StringVar(&cause, "cause", string(experiment.CauseRunnerDied), "why it is taken back")
 	_ = c.Flags().MarkHidden("cause")
+	out.add(c)
 	return c
 }
 
@@ -81,54 +94,83 @@ func (a *app) completeRuns(unfinished bool) cobra.CompletionFunc {
 	}
 }
 
-func (a *app) rollbackAll(ctx context.Context, w *writable) error {
+// takenBack is a run that is put back, as rollback prints it.
+type takenBack struct {
+	Run       experiment.RunID   `json:"run"`
+	Verdict   experiment.Verdict `json:"verdict"`
+	Steps     int                `json:"steps"`     // that could be taken back
+	TakenBack int                `json:"takenBack"` // of them
+	Residue   []string           `json:"residue"`
+}
+
+func (a *app) rollbackAll(ctx context.Context, w *writable) ([]takenBack, error) {
 	swept, err := a.engine(w).Sweep(ctx)
-	if len(swept) == 0 && err == nil {
-		fmt.Fprintln(a.stdout, "nothing to take back")
-	}
+	taken := []takenBack{}
 	for _, run := range swept {
-		if rerr := a.tell(ctx, w, run); err == nil {
-			err = rerr
-		}
+		one, rerr := a.taken(ctx, w, run)
+		taken, err = append(taken, one), errors.Join(err, rerr)
 	}
-	return err
+	return taken, err
 }
 
 // rollback ends one run, and waits for it.
-func (a *app) rollback(ctx context.Context, w *writable, run experiment.RunID, cause experiment.Cause) error {
+func (a *app) rollback(ctx context.Context, w *writable, run experiment.RunID, cause experiment.Cause) ([]takenBack, error) {
 	if err := a.endRunner(ctx, w.Store, run); err != nil {
-		return err
+		return nil, err
 	}
 	err := a.engine(w).Rollback(ctx, run, cause, true)
 	switch {
 	case errors.Is(err, journal.ErrNoRun):
-		return usage(err)
+		return nil, usage(err)
 	case err != nil && !errors.Is(err, journal.ErrFinished):
-		return err
+		return nil, err
 	}
-	return a.tell(ctx, w, run)
+	one, err := a.taken(ctx, w, run)
+	return []takenBack{one}, err
 }
 
-// tell says how the run was taken back.
-func (a *app) tell(ctx context.Context, w *writable, run experiment.RunID) error {
+// taken reads how run was taken back, and notes it in the history. A run that
+// had written nothing yet has no journal any more.
+func (a *app) taken(ctx context.Context, w *writable, run experiment.RunID) (takenBack, error) {
 	r, err := a.fold(ctx, w.Store, run)
 	if errors.Is(err, journal.ErrNoRun) {
-		fmt.Fprintf(a.stdout, "run %s  had broken nothing yet\n", run)
-		return nil
+		return takenBack{Run: run, Verdict: experiment.Aborted, Residue: []string{}}, nil
 	}
 	if err != nil {
-		return err
+		return takenBack{Run: run}, err
 	}
 	a.remember(ctx, r)
-	fmt.Fprintln(a.stdout, tookBack(r))
-	return residue(r)
+	return takenBack{run, r.Verdict, r.Steps.Undoable, r.Steps.TakenBack, append([]string{}, r.Residue...)}, nil
 }
 
-func residue(r *report.Result) error {
-	if len(r.Residue) > 0 {
-		return &exitError{code: experiment.Residue.ExitCode()}
+// tell says what was taken back, and ends with 4 where something was not.
+func (a *app) tell(taken []takenBack, asJSON bool) error {
+	if asJSON {
+		if err := writeJSON(a.stdout, append([]takenBack{}, taken...)); err != nil {
+			return err
+		}
+	} else if taken != nil && len(taken) == 0 {
+		fmt.Fprintln(a.stdout, "nothing to take back")
 	}
-	return nil
+	var left error
+	for _, t := range taken {
+		if !asJSON {
+			fmt.Fprintln(a.stdout, t)
+		}
+		if len(t.Residue) > 0 {
+			left = &exitError{code: experiment.Residue.ExitCode()}
+		}
+	}
+	return left
+}
+
+// String is one line about the run.
+func (t takenBack) String() string {
+	left := "nothing left behind"
+	if len(t.Residue) > 0 {
+		left = "LEFT BEHIND: " + report.Printable(strings.Join(t.Residue, "; "))
+	}
+	return fmt.Sprintf("run %s  %d of %d steps taken back, %s", t.Run, t.TakenBack, t.Steps, left)
 }
 
 // endRunner tells the run's process, where it lives, to take everything back.

@@ -164,14 +164,9 @@ func (a *app) runExperiment(ctx context.Context, x *experiment.Experiment, o run
 
 // sweep takes back what earlier runs left, before anything new is broken.
 func (a *app) sweep(ctx context.Context, w *writable) error {
-	swept, err := a.engine(w).Sweep(ctx)
-	for _, run := range swept {
-		r, ferr := a.fold(ctx, w.Store, run)
-		if ferr != nil {
-			continue // it had not written its first line
-		}
-		fmt.Fprintln(a.stderr, tookBack(r))
-		a.remember(ctx, r)
+	taken, err := a.rollbackAll(ctx, w)
+	for _, t := range taken {
+		fmt.Fprintln(a.stderr, "an earlier run's process is gone: "+t.String())
 	}
 	if err != nil {
 		return fmt.Errorf("%w\n        nothing new was broken; see simian status", err)
@@ -205,15 +200,6 @@ func entry(r *report.Result) journal.Entry {
 		e.Targets += len(f.Targets)
 	}
 	return e
-}
-
-// tookBack is one line about a run that was taken back for somebody else.
-func tookBack(r *report.Result) string {
-	left := "nothing left behind"
-	if len(r.Residue) > 0 {
-		left = "LEFT BEHIND: " + strings.Join(r.Residue, "; ")
-	}
-	return fmt.Sprintf("run %s  its runner is gone; %d of %d steps taken back, %s", r.Run, r.Steps.TakenBack, r.Steps.Undoable, left)
 }
 
 // live shows a run while it goes on.

@@ -130,13 +130,18 @@ func (a *app) mentionUnfinished(ctx context.Context) error {
 }
 
 func (a *app) reindexCommand() *cobra.Command {
-	return &cobra.Command{
+	var out output
+	c := &cobra.Command{
 		Use:     "reindex",
 		Short:   "Rebuild the history from the journals",
 		Long:    "Reindex makes the history anew from the journals of all finished runs.\n" + plainExitCodes,
 		Example: "  simian reindex",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			asJSON, err := out.json()
+			if err != nil {
+				return err
+			}
 			s, err := a.reader()
 			if err != nil {
 				return err
@@ -150,10 +155,15 @@ func (a *app) reindexCommand() *cobra.Command {
 			if err := journal.OpenHistory(a.dir).Reindex(c.Context(), a.entries(c.Context(), s, done, &n)); err != nil {
 				return err
 			}
+			if asJSON {
+				return writeJSON(a.stdout, map[string]int{"runs": n})
+			}
 			fmt.Fprintf(a.stdout, "%s indexed\n", count(n, "run"))
 			return nil
 		},
 	}
+	out.add(c)
+	return c
 }
 
 // entries folds one journal after the other. One that cannot be read is named,

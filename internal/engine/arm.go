@@ -15,13 +15,14 @@ func (r *runner) arm(ctx context.Context) error {
 		slack = DefaultSlack
 	}
 	deadline := r.engine.Boot().Add(allowed(r.x) + slack)
+	start := time.Now()
 	armed, err := r.engine.Guardian.Arm(context.WithoutCancel(ctx), r.run, deadline)
 	if err != nil {
 		return fmt.Errorf("arm the guardian, so nothing was injected: %w", err)
 	}
 	r.armed = armed
 	mark := armed.Mark()
-	r.log(experiment.Event{Kind: experiment.EventGuardian, Guardian: &mark})
+	r.log(experiment.Event{Kind: experiment.EventGuardian, Guardian: &mark, Seconds: time.Since(start).Seconds()})
 	go func() {
 		select {
 		case <-armed.Died():

@@ -197,16 +197,19 @@ func TestIdentity(t *testing.T) {
 
 func TestStopConformance(t *testing.T) {
 	t.Parallel()
-	for _, role := range [][]string{nil, {"threads"}} {
-		var p *prey
-		experimenttest.Op(t, experimenttest.OpCase{
-			Ops: All(host),
-			Step: func(t testing.TB) experiment.Step {
-				p = newPrey(t, role...)
-				return experiment.Step{Do: NewStop(host, p.id, "web", true), Undo: NewStop(host, p.id, "web", false)}
-			},
-			Snapshot: func() string { return p.threads() },
-			Gone:     func(testing.TB) { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() },
+	for name, role := range map[string][]string{"one thread": nil, "many threads": {"threads"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var p *prey
+			experimenttest.Op(t, experimenttest.OpCase{
+				Ops: All(host),
+				Step: func(t testing.TB) experiment.Step {
+					p = newPrey(t, role...)
+					return experiment.Step{Do: NewStop(host, p.id, "web", true), Undo: NewStop(host, p.id, "web", false)}
+				},
+				Snapshot: func() string { return p.threads() },
+				Gone:     func(testing.TB) { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() },
+			})
 		})
 	}
 }
@@ -277,4 +280,3 @@ func TestStopTakenBackEarly(t *testing.T) {
 		}
 	})
 }
-
