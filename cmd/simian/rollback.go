@@ -55,11 +55,13 @@ Exit codes:
 				return err
 			}
 			defer w.Close()
+			ctx, stop := interruptible(c.Context(), a.stderr) // an undo under way is finished
+			defer stop()
 			var taken []takenBack
 			if all {
-				taken, err = a.rollbackAll(c.Context(), w)
+				taken, err = a.rollbackAll(ctx, w)
 			} else {
-				taken, err = a.rollback(c.Context(), w, experiment.RunID(args[0]), experiment.Cause(cause))
+				taken, err = a.rollback(ctx, w, experiment.RunID(args[0]), experiment.Cause(cause))
 			}
 			if told := a.tell(taken, asJSON); err == nil {
 				err = told

@@ -141,11 +141,14 @@ func (a *app) runExperiment(ctx context.Context, x *experiment.Experiment, o run
 		return nil, err
 	}
 	defer w.Close()
+	ctx, stop := interruptible(ctx, a.stderr)
+	defer stop()
 	if err := a.sweep(ctx, w); err != nil {
 		return nil, err
 	}
-	ctx, stop := interruptible(ctx, a.stderr)
-	defer stop()
+	if ctx.Err() != nil {
+		return nil, &exitError{experiment.Aborted.ExitCode(), errors.New("interrupted before anything was broken")}
+	}
 	live := a.live(quiet)
 	e := a.engine(w)
 	e.Notify, e.System, e.Slack = live.event, a.system(o.unguarded), o.slack

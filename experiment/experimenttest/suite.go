@@ -17,6 +17,9 @@ import (
 const (
 	// patience is for what must come to pass.
 	patience = 10 * time.Second
+	// absence is for an op to say that its change does not stand: it waits as
+	// long as it may for it to do so.
+	absence = 300 * time.Millisecond
 	// settling is for the system to be as it was after an undo.
 	settling = 2 * time.Second
 )
@@ -150,7 +153,13 @@ func inForce(t testing.TB, when string, op experiment.Op, want bool) {
 	if !ok {
 		return
 	}
-	e, err := v.Verify(bounded(t))
+	wait := patience
+	if !want {
+		wait = absence
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	e, err := v.Verify(ctx)
 	switch {
 	case err != nil && !errors.Is(err, experiment.ErrGone):
 		t.Errorf("%s: Verify of %s gives %v", when, op, err)

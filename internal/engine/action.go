@@ -13,15 +13,16 @@ import (
 // it back.
 func (r *runner) action(ctx context.Context, i int) error {
 	a := r.x.Spec.Method[i]
-	sleep(ctx, a.After.D())
-	if err := interrupted(ctx); err != nil {
+	if err := r.wait(ctx, a.After.D()); err != nil {
 		return err
 	}
 	err := r.strike(ctx, i, 1)
-	switch {
-	case errors.Is(err, experiment.ErrNoMatch), errors.Is(err, experiment.ErrGone):
-		return r.missed(i, err.Error())
-	case err != nil:
+	if errors.Is(err, experiment.ErrNoMatch) || errors.Is(err, experiment.ErrGone) {
+		err = r.missed(i, err.Error())
+	}
+	if err != nil { // what was applied of it does not wait for the actions beside it
+		r.closeAction(i, err)
+		r.takeBackSteps(r.of(i, r.remaining()))
 		return err
 	}
 	early := r.hold(ctx, i)
@@ -38,6 +39,31 @@ func (r *runner) action(ctx context.Context, i int) error {
 	return early
 }
 
+// wait waits for d, and returns why the method ends meanwhile, if it does.
+func (r *runner) wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	case s := <-r.watch.broken:
+		r.watch.broken <- s
+		return s
+	}
+	return r.over(ctx)
+}
+
+// over returns why nothing more is to be injected, nil where it may be.
+func (r *runner) over(ctx context.Context) error {
+	select {
+	case s := <-r.watch.broken:
+		r.watch.broken <- s // for the actions beside this one, and those to come
+		return s
+	default:
+		return interrupted(ctx)
+	}
+}
+
 // closeAction says in the journal that nothing is injected for i from now on.
 func (r *runner) closeAction(i int, early error) {
 	ev := experiment.Event{Kind: experiment.EventTakeBack, Action: i + 1, Cause: experiment.CauseEnd}
@@ -52,6 +78,7 @@ func (r *runner) closeAction(i int, early error) {
 // repeats. It returns why it ended early.
 func (r *runner) hold(ctx context.Context, i int) error {
 	a := r.x.Spec.Method[i]
+	until := time.Now().Add(a.For.D())
 	end := time.NewTimer(a.For.D())
 	defer end.Stop()
 	var again <-chan time.Time
@@ -70,6 +97,12 @@ func (r *runner) hold(ctx context.Context, i int) error {
 			r.watch.broken <- s // for the actions beside this one, and those to come
 			return s
 		case <-again:
+			if !time.Now().Before(until) {
+				return nil
+			}
+			if err := r.over(ctx); err != nil {
+				return err
+			}
 			if err := r.again(ctx, i, n); err != nil {
 				return err
 			}

@@ -33,8 +33,8 @@ func (r *runner) arm(ctx context.Context) error {
 	return interrupted(ctx)
 }
 
-// disarm sends the guardian away. Nothing is left for it to do, or, where the
-// journal is still open, it looks for itself.
+// disarm sends the guardian away: nothing is left for it to do, or nothing that
+// it could do better. What is still unfinished is left to the next sweep.
 func (r *runner) disarm() error {
 	if r.armed == nil {
 		return nil

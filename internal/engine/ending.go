@@ -194,15 +194,12 @@ func (n *ending) close(clean bool, journal error) error {
 	if journal != nil {
 		errs = append(errs, fmt.Errorf("write journal (what was broken is put back as far as this says): %w", journal))
 	}
-	if err := n.engine.Handles.Release(n.run); err != nil {
-		errs = append(errs, err)
-	}
-	if clean && journal == nil {
-		errs = append(errs, n.engine.Journals.Finish(n.run))
-	} else {
+	if !clean || journal != nil { // the handles stay locked: an undo may still come
 		n.engine.Journals.Release(n.run)
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
+	// The handles first: who finds them free must not meet an undo.
+	return errors.Join(n.engine.Handles.Release(n.run), n.engine.Journals.Finish(n.run))
 }
 
 // Describe writes a step and its undo in two columns, for plan.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -452,17 +451,6 @@ func (a *fakeArmed) Mark() experiment.GuardianMark {
 }
 func (a *fakeArmed) Died() <-chan struct{} { return a.died }
 func (a *fakeArmed) Disarm() error         { a.sent = true; return nil }
-
-// known skips a test of something that is known not to hold yet, unless
-// SIMIAN_KNOWN is set: whoever mends it takes the call away.
-func known(t testing.TB, what string) {
-	t.Helper()
-	if !knownHolds() {
-		t.Skip("does not hold yet (SIMIAN_KNOWN=1 shows it): " + what)
-	}
-}
-
-func knownHolds() bool { return os.Getenv("SIMIAN_KNOWN") != "" }
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -286,6 +286,9 @@ func (p *planner) replan(ctx context.Context, i int, gone experiment.Target) (*A
 	if err != nil {
 		return nil, err
 	}
+	if budget, why, err := p.budget(found); err != nil || budget == 0 {
+		return nil, errors.Join(err, fmt.Errorf("%s left, and the blast radius (%s) allows no other in its place", gone.Name, why))
+	}
 	for _, t := range found {
 		if _, old := p.touched[t.ID]; old || t.Workload != gone.Workload {
 			continue

@@ -52,10 +52,11 @@ func byTarget(steps []experiment.PlannedStep) map[string][]experiment.PlannedSte
 // again after the others, with back-off, for undoPatience.
 func takeBackTarget(ctx context.Context, log logger, steps []experiment.PlannedStep) []experiment.PlannedStep {
 	deadline := time.Now().Add(undoPatience)
+	pending := map[int]chan error{} // undos that have not answered yet
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		var failed []experiment.PlannedStep
 		for _, s := range steps {
-			if !undo(ctx, log, s) {
+			if !undo(ctx, log, s, pending) {
 				failed = append(failed, s)
 			}
 		}
@@ -69,9 +70,9 @@ func takeBackTarget(ctx context.Context, log logger, steps []experiment.PlannedS
 
 // undo takes one step back and tells whether nothing is left to take back. It
 // alone takes "gone" and "already so" as done.
-func undo(ctx context.Context, log logger, s experiment.PlannedStep) bool {
+func undo(ctx context.Context, log logger, s experiment.PlannedStep, pending map[int]chan error) bool {
 	start := time.Now()
-	err := within(ctx, undoTimeout, s.Undo.Apply)
+	err := within(ctx, undoTimeout, s, pending)
 	e := experiment.Event{Kind: experiment.EventUndone, Step: s.N, Seconds: time.Since(start).Seconds()}
 	var superseded *experiment.SupersededError
 	switch {
@@ -87,23 +88,24 @@ func undo(ctx context.Context, log logger, s experiment.PlannedStep) bool {
 	return e.Kind == experiment.EventUndone
 }
 
-// within calls do, and gives up waiting for it after d even where it does not
-// heed its context.
-func within(ctx context.Context, d time.Duration, do func(context.Context) error) error {
+// within applies the undo of s, and gives up waiting for it after d even where
+// it does not heed its context. One that has not answered is not begun again
+// beside itself: it is waited for.
+func within(ctx context.Context, d time.Duration, s experiment.PlannedStep, pending map[int]chan error) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
-	done := make(chan error, 1)
-	go func() { done <- do(ctx) }()
 	defer cancel()
+	done := pending[s.N]
+	if done == nil {
+		done = make(chan error, 1)
+		pending[s.N] = done
+		go func() { done <- s.Undo.Apply(ctx) }()
+	}
 	select {
 	case err := <-done:
+		delete(pending, s.N)
 		return err
-	case <-ctx.Done():
-	}
-	select { // it may just have answered, or be about to
-	case err := <-done:
-		return err
-	case <-time.After(50 * time.Millisecond):
-		return fmt.Errorf("no answer within %s: %w", d, ctx.Err())
+	case <-time.After(d + 50*time.Millisecond): // it may be about to answer
+		return fmt.Errorf("no answer within %s: %w", d, context.DeadlineExceeded)
 	}
 }
 
@@ -192,8 +194,12 @@ func (e *Engine) Sweep(ctx context.Context) ([]experiment.RunID, error) {
 			}
 			continue
 		}
+		err := e.rollbackLocked(ctx, run, experiment.CauseRunnerDied, false)
+		if errors.Is(err, errElsewhere) {
+			continue
+		}
 		swept = append(swept, run)
-		if err := e.rollbackLocked(ctx, run, experiment.CauseRunnerDied, false); err != nil {
+		if err != nil {
 			errs = append(errs, fmt.Errorf("take back run %s: %w", run, err))
 		}
 	}
@@ -207,19 +213,24 @@ func (e *Engine) isOpen(ctx context.Context, run experiment.RunID) bool {
 	return err != nil || slices.Contains(open, run)
 }
 
+// errElsewhere says that a run is to be taken back elsewhere, and not touched.
+var errElsewhere = errors.New("it is of another machine, or of another PID namespace whose pids mean other processes here: take it back there")
+
 // rollbackLocked takes run back. It holds the run's lock, and gives it up.
 func (e *Engine) rollbackLocked(ctx context.Context, run experiment.RunID, cause experiment.Cause, patient bool) error {
-	events, damage := e.Journals.Events(ctx, run)
+	events, damage := e.Journals.Events(context.WithoutCancel(ctx), run)
 	p := fold(events)
 	if p.header == nil && len(events) == 0 && damage == nil {
 		return errors.Join(e.Handles.Release(run), e.Journals.Finish(run)) // it died before it wrote its first line
 	}
 	here, err := e.System.Header()
-	if err == nil {
+	if err == nil && p.header != nil && p.header.Machine != here.Machine {
+		err = errElsewhere
+	} else if err == nil {
 		err = p.header.CheckHeader(here.Machine)
 	}
 	if err == nil && p.header.BootID == here.BootID && p.header.PIDNamespace != here.PIDNamespace {
-		err = errors.New("it was run in another PID namespace: its pids mean other processes here; take it back there")
+		err = errElsewhere
 	}
 	if err != nil {
 		e.Journals.Release(run)
@@ -268,7 +279,7 @@ func (t *tail) finish(cause experiment.Cause, patient bool, damage error) error 
 	}
 	end.whole(t.ctx, time.Now().Add(wait))
 	t.log(experiment.Event{Kind: experiment.EventEnd})
-	return errors.Join(end.close(len(left) == 0, t.failed))
+	return errors.Join(end.close(len(left) == 0 && (len(end.lines) == 0 || damage != nil), t.failed))
 }
 
 // remaining returns the steps to take back. After a reboot those that are not

@@ -269,7 +269,6 @@ func TestRollbackOf(t *testing.T) {
 		same(t, "open", l.open(), []experiment.RunID{c.run})
 	})
 	bubble(t, "a value that others have changed", func(t *testing.T) {
-		known(t, "tail.log folds nothing, so what an undo left to others on purpose passes for residue")
 		l := newLab(t, "web-1")
 		c := at(l.crashes(plain), experiment.EventInjected)
 		l.revive(c)
@@ -291,7 +290,6 @@ func TestRollbackOf(t *testing.T) {
 		}
 	})
 	bubble(t, "on a context that ends meanwhile", func(t *testing.T) {
-		known(t, "the journal is read on a context that may end, and is closed though it was not read to its end")
 		l := newLab(t, "web-1")
 		c := at(l.crashes(plain), experiment.EventInjected)
 		l.revive(c)
@@ -343,7 +341,6 @@ func TestSweep(t *testing.T) {
 		}
 	})
 	bubble(t, "another machine's does not hinder", func(t *testing.T) {
-		known(t, "one journal that must not be touched keeps every later run from starting")
 		l := newLab(t, "web-1")
 		c := at(l.crashes(plain), experiment.EventInjected)
 		c.lines[0] = strings.Replace(c.lines[0], `"m1"`, `"m0"`, 1)

@@ -53,6 +53,10 @@ func (e *Engine) Run(ctx context.Context, x *experiment.Experiment) (experiment.
 	if _, err := e.Plan(ctx, x, run); err != nil { // early, before anybody waits for a steady state
 		return "", err
 	}
+	header, err := e.System.Header()
+	if err != nil {
+		return "", fmt.Errorf("read the host's identity: %w", err)
+	}
 	if err := e.Journals.Create(context.WithoutCancel(ctx), run); err != nil {
 		return "", err
 	}
@@ -60,7 +64,7 @@ func (e *Engine) Run(ctx context.Context, x *experiment.Experiment) (experiment.
 		engine: e, run: run, x: x, past: fold(nil), held: map[int][]heldStep{},
 		plan: e.newPlanner(x, run, Seed(x, run)),
 	}
-	return run, r.whole(ctx)
+	return run, r.whole(ctx, header)
 }
 
 // log writes an event and folds it. Where the journal cannot be written, the
@@ -84,11 +88,7 @@ func (r *runner) write(ev *experiment.Event) {
 }
 
 // whole is the run from its first line to its last.
-func (r *runner) whole(outer context.Context) error {
-	header, err := r.engine.System.Header()
-	if err != nil {
-		return errors.Join(fmt.Errorf("read the host's identity: %w", err), r.engine.Journals.Finish(r.run))
-	}
+func (r *runner) whole(outer context.Context, header experiment.Header) error {
 	header.Format, header.Version = experiment.JournalFormat, r.engine.Version
 	header.Seed, header.Experiment = r.plan.seed, r.x.Summarise()
 	ctx, stop := context.WithCancelCause(outer)
@@ -113,6 +113,7 @@ func (r *runner) body(ctx context.Context) error {
 	}
 	r.takeBackAll(ctx, err)
 	left := r.takeBackSteps(r.remaining())
+	back := time.Now()
 	end := &ending{engine: r.engine, run: r.run, log: r.log, past: r.past}
 	if r.recovers(ctx, err) {
 		r.recover(ctx)
@@ -126,13 +127,13 @@ func (r *runner) body(ctx context.Context) error {
 	if load != nil {
 		load.Stop()
 	}
-	end.whole(context.WithoutCancel(ctx), time.Now().Add(r.x.Spec.Recovery.Within.D()))
+	end.whole(context.WithoutCancel(ctx), back.Add(r.x.Spec.Recovery.Within.D()))
 	if failure := r.failure(ctx, err); failure != "" {
 		r.log(experiment.Event{Kind: experiment.EventEnd, Error: failure})
 	} else {
 		r.log(experiment.Event{Kind: experiment.EventEnd})
 	}
-	return errors.Join(end.close(len(left) == 0, r.failed), r.disarm())
+	return errors.Join(end.close(len(left) == 0 && len(end.lines) == 0, r.failed), r.disarm())
 }
 
 // recovers tells whether there is a recovery to watch: a fault was in force,
@@ -150,7 +151,7 @@ func (r *runner) failure(ctx context.Context, err error) string {
 		return cause.Message
 	}
 	var stop *Stop
-	if err == nil || errors.As(err, &stop) && stop.Cause != experiment.CauseError {
+	if err == nil || stopOf(ctx) != nil && errors.Is(err, context.Canceled) || errors.As(err, &stop) && stop.Cause != experiment.CauseError {
 		return ""
 	}
 	return err.Error()

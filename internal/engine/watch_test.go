@@ -84,7 +84,6 @@ func TestAbortAfter(t *testing.T) {
 		o.tidy(t)
 	})
 	bubble(t, "while an action waits to begin", func(t *testing.T) {
-		known(t, "abort.after is not heeded between two actions: the next one is injected all the same")
 		l := newLab(t, "web-1", "web-2")
 		o := l.run(script("1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1", `    - {name: b, fault: {type: set}, target: {type: world, name: web-2}, for: 1s, after: 1s}
   abort: {after: 2}

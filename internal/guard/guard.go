@@ -108,7 +108,7 @@ func (a *armed) awaitReady() error {
 	var word [1]byte
 	n, err := unix.Read(a.socket, word[:])
 	if err != nil || n != 1 || word[0] != stage.Ready {
-		return fmt.Errorf("it ended at once (read %d bytes, %w)", n, err)
+		return errors.Join(errors.New("it ended at once"), err)
 	}
 	return nil
 }

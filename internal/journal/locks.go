@@ -116,19 +116,18 @@ func makeDir(path string, mode fs.FileMode) error {
 	return os.Chmod(path, mode)
 }
 
-// Close gives up all locks.
+// Close lets go of all locks. Their files stay: a run that is not taken back
+// keeps its handles until somebody has done so.
 func (l *Locks) Close() error {
 	l.mu.Lock()
-	runs := make([]experiment.RunID, 0, len(l.held))
-	for run := range l.held {
-		runs = append(runs, run)
+	defer l.mu.Unlock()
+	for _, of := range l.held {
+		for _, f := range of {
+			unlock(f)
+		}
 	}
-	l.mu.Unlock()
-	var failed error
-	for _, run := range runs {
-		failed = errors.Join(failed, l.Release(run))
-	}
-	return errors.Join(failed, l.dir.close())
+	clear(l.held)
+	return l.dir.close()
 }
 
 // Acquire takes the lock on handle for run, whose journal is in stateDir. It

@@ -89,7 +89,7 @@ func freezerFile(version string) string {
 func CheckFreezer(dir experiment.CgroupDir, version string) error {
 	file := filepath.Join(dir.Path, freezerFile(version))
 	if err := unix.Faccessat(unix.AT_FDCWD, file, unix.W_OK, unix.AT_EACCESS); err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
+		return fmt.Errorf("write %s: %w: it needs root, or a cgroup delegated to this user", file, err)
 	}
 	return nil
 }
@@ -174,6 +174,9 @@ func freezerState(path, version string) (string, error) {
 	}
 	if strings.Contains(string(data), "frozen 1") {
 		return "frozen", nil
+	}
+	if asked, err := os.ReadFile(filepath.Join(path, "cgroup.freeze")); err == nil && strings.TrimSpace(string(asked)) == "1" {
+		return "freezing", nil
 	}
 	return "thawed", nil
 }

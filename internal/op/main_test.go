@@ -194,12 +194,3 @@ func within(t testing.TB, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
-
-// known skips a test of something that is known not to hold yet, unless
-// SIMIAN_KNOWN is set: whoever mends it takes the call away.
-func known(t testing.TB, what string) {
-	t.Helper()
-	if os.Getenv("SIMIAN_KNOWN") == "" {
-		t.Skip("does not hold yet (SIMIAN_KNOWN=1 shows it): " + what)
-	}
-}

@@ -250,7 +250,6 @@ func TestStopTakenBackEarly(t *testing.T) {
 	t.Parallel()
 	t.Run("while it is frozen", func(t *testing.T) {
 		t.Parallel()
-		known(t, "an undo sends no SIGCONT while the SIGSTOP is pending still, and the process stops later")
 		p := newPrey(t)
 		dir := newCgroup(t, FreezerV1, p)
 		must(t, writeFile(dir.Path, FreezerV1, true))
@@ -264,7 +263,6 @@ func TestStopTakenBackEarly(t *testing.T) {
 	})
 	t.Run("at once", func(t *testing.T) {
 		t.Parallel()
-		known(t, "the same, in the moments until a SIGSTOP takes effect")
 		p := newPrey(t, "threads")
 		for i := range 3000 {
 			must(t, NewStop(host, p.id, "web", true).Apply(t.Context()))

@@ -62,10 +62,28 @@ func (s *Stop) Apply(context.Context) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if stopped, err := s.stopped(); err != nil || stopped == s.Stopped {
+	settled := s.stopped
+	if !s.Stopped {
+		settled = s.goesOn
+	}
+	if done, err := settled(); err != nil || done {
 		return err
 	}
 	return gone(unix.PidfdSendSignal(fd, SignalNumber(s.signalName()), nil, 0))
+}
+
+// goesOn tells whether nothing is to be taken back. A SIGSTOP takes a moment
+// to stop a process, and longer where that is frozen or in an uninterruptible
+// sleep: one that runs may yet stop. SIGCONT calls that off, and does nothing
+// else but call the process's handler, so it is left out only for the sake of
+// one.
+func (s *Stop) goesOn() (bool, error) {
+	if stopped, err := s.stopped(); err != nil || stopped {
+		return false, err
+	}
+	sigs, err := s.fs.Signals(s.Process.PID)
+	const cont, stop = 1 << (unix.SIGCONT - 1), 1 << (unix.SIGSTOP - 1)
+	return err == nil && sigs.Caught&cont != 0 && sigs.Pending&stop == 0, err
 }
 
 // stopped tells whether any thread is stopped, or for a process to be

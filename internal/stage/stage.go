@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // GuardianName is argv[0] of a guardian.
@@ -65,10 +66,12 @@ func init() {
 	os.Exit(guard(order))
 }
 
-// takeOver turns this process into the one that takes the run back.
+// takeOver turns this process into the one that takes the run back. It does
+// not give up at once where memory is short.
 func takeOver(command []string) int {
-	if err := syscall.Exec("/proc/self/exe", command, os.Environ()); err != nil {
-		return 1
+	for wait := 10 * time.Millisecond; wait < 10*time.Second; wait *= 2 {
+		_ = syscall.Exec("/proc/self/exe", command, os.Environ()) // it returns only where it failed
+		time.Sleep(wait)
 	}
-	return 0
+	return 1
 }
