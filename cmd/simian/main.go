@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/engine"
 	_ "github.com/simianhq/simian/internal/stage" // runs the guardian before the rest is initialised
 )
 
@@ -65,7 +66,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 // exitCode gives the code for an error that has none of its own.
 func exitCode(err error) int {
 	var file *experiment.FileError
+	var stop *engine.Stop
 	switch {
+	case errors.As(err, &stop) && stop.Cause == experiment.CauseInterrupted:
+		return experiment.Aborted.ExitCode()
 	case errors.Is(err, os.ErrPermission), errors.Is(err, experiment.ErrUnsupported), errors.Is(err, experiment.ErrBusy):
 		if !errors.As(err, &file) || file.Line > 0 {
 			return experiment.Errored.ExitCode()

@@ -194,14 +194,28 @@ func (a *app) endRunner(ctx context.Context, s *journal.Store, run experiment.Ru
 		return fmt.Errorf("tell run %s to end: %w", run, err)
 	}
 	defer unix.Close(fd)
-	sig := unix.SIGTERM
-	if st, err := a.fs.Stat(runner.PID); err == nil && (st.State == 'T' || st.State == 't') {
-		sig = unix.SIGKILL
-	}
-	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("tell run %s (%s) to end: %w", run, runner, err)
+	for told := unix.Signal(0); s.Held(run) && ctx.Err() == nil; {
+		if sig := a.ending(runner); sig != told {
+			if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("tell run %s (%s) to end: %w", run, runner, err)
+			}
+			told = sig
+		}
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(fds, 10); n > 0 {
+			return nil
+		}
 	}
 	return nil
+}
+
+// ending is the signal that ends a runner: one that is stopped heeds SIGKILL
+// only. It may come to a stop after it was told to end.
+func (a *app) ending(runner experiment.ProcessID) unix.Signal {
+	if st, err := a.fs.Stat(runner.PID); err == nil && (st.State == 'T' || st.State == 't') {
+		return unix.SIGKILL
+	}
+	return unix.SIGTERM
 }
 
 // runnerOf reads which process runs run. Its first line is written right after

@@ -147,7 +147,7 @@ func (a *app) runExperiment(ctx context.Context, x *experiment.Experiment, o run
 		return nil, err
 	}
 	if ctx.Err() != nil {
-		return nil, &exitError{experiment.Aborted.ExitCode(), errors.New("interrupted before anything was broken")}
+		return nil, context.Cause(ctx)
 	}
 	live := a.live(quiet)
 	e := a.engine(w)

@@ -16,7 +16,7 @@ func (r *runner) action(ctx context.Context, i int) error {
 	if err := r.wait(ctx, a.After.D()); err != nil {
 		return err
 	}
-	err := r.strike(ctx, i, 1)
+	err := cut(ctx, r.strike(ctx, i, 1))
 	if errors.Is(err, experiment.ErrNoMatch) || errors.Is(err, experiment.ErrGone) {
 		err = r.missed(i, err.Error())
 	}

@@ -24,6 +24,7 @@ const (
 	verifyTimeout = 2 * time.Second        // until a change must be in force
 	undoTimeout   = 5 * time.Second        // for one undo
 	undoPatience  = 60 * time.Second       // for all tries at one undo
+	sweepPatience = 5 * time.Second        // of a sweep, until the workloads are whole: somebody waits for what comes next
 	gapPoll       = 100 * time.Millisecond // between counts of the workloads
 )
 

@@ -273,9 +273,9 @@ func (t *tail) finish(cause experiment.Cause, patient bool, damage error) error 
 		end.lines = append(end.lines, "the journal is damaged, so what it no longer says is not taken back: "+damage.Error())
 	}
 	end.inspect(t.ctx, left)
-	wait := time.Duration(0)
-	if patient {
-		wait = p.header.Experiment.RecoveryWithin.D()
+	wait := p.header.Experiment.RecoveryWithin.D()
+	if !patient {
+		wait = min(wait, sweepPatience)
 	}
 	end.whole(t.ctx, time.Now().Add(wait))
 	t.log(experiment.Event{Kind: experiment.EventEnd})

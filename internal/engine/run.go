@@ -51,7 +51,7 @@ type heldStep struct {
 func (e *Engine) Run(ctx context.Context, x *experiment.Experiment) (experiment.RunID, error) {
 	run := NewRunID()
 	if _, err := e.Plan(ctx, x, run); err != nil { // early, before anybody waits for a steady state
-		return "", err
+		return "", cut(ctx, err)
 	}
 	header, err := e.System.Header()
 	if err != nil {
@@ -151,7 +151,7 @@ func (r *runner) failure(ctx context.Context, err error) string {
 		return cause.Message
 	}
 	var stop *Stop
-	if err == nil || stopOf(ctx) != nil && errors.Is(err, context.Canceled) || errors.As(err, &stop) && stop.Cause != experiment.CauseError {
+	if err == nil || errors.As(err, &stop) && stop.Cause != experiment.CauseError {
 		return ""
 	}
 	return err.Error()
@@ -185,7 +185,7 @@ func (r *runner) inject(ctx context.Context) error {
 		return err
 	}
 	if _, err := r.engine.Plan(ctx, r.x, r.run); err != nil {
-		return fmt.Errorf("plan everything: %w", err)
+		return cut(ctx, fmt.Errorf("plan everything: %w", err))
 	}
 	if err := r.arm(ctx); err != nil {
 		return err
@@ -224,6 +224,15 @@ func interrupted(ctx context.Context) error {
 		return s
 	}
 	return nil
+}
+
+// cut returns why ctx ended in the place of an error that only says that it
+// has.
+func cut(ctx context.Context, err error) error {
+	if s := stopOf(ctx); s != nil && errors.Is(err, context.Canceled) {
+		return s
+	}
+	return err
 }
 
 // group runs actions that start together, and waits for all of them. Where

@@ -51,8 +51,8 @@ func (s *Stop) Backend() string { return "SIGSTOP" }
 // Handles implements experiment.Handled.
 func (s *Stop) Handles() []string { return []string{s.Process.Handle()} }
 
-// Apply implements experiment.Op. A process that is not stopped any more is
-// left alone when it is to go on.
+// Apply implements experiment.Op. A process that is to go on gets SIGCONT even
+// where it seems to run: see goesOn.
 func (s *Stop) Apply(context.Context) error {
 	if err := s.fs.OwnPIDNamespace(); err != nil {
 		return err
@@ -78,12 +78,15 @@ func (s *Stop) Apply(context.Context) error {
 // else but call the process's handler, so it is left out only for the sake of
 // one.
 func (s *Stop) goesOn() (bool, error) {
-	if stopped, err := s.stopped(); err != nil || stopped {
+	// What is pending first: it is stopped from the moment on that it is not
+	// pending any more. The other way round it could be neither.
+	sigs, err := s.fs.Signals(s.Process.PID)
+	if err != nil {
 		return false, err
 	}
-	sigs, err := s.fs.Signals(s.Process.PID)
+	stopped, err := s.stopped()
 	const cont, stop = 1 << (unix.SIGCONT - 1), 1 << (unix.SIGSTOP - 1)
-	return err == nil && sigs.Caught&cont != 0 && sigs.Pending&stop == 0, err
+	return !stopped && sigs.Caught&cont != 0 && sigs.Pending&stop == 0, err
 }
 
 // stopped tells whether any thread is stopped, or for a process to be

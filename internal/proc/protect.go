@@ -43,6 +43,9 @@ func (f FS) Protected() (*Protection, error) {
 	}
 	for pid := self.PPID; pid > 0; {
 		parent, err := f.Stat(pid)
+		if errors.Is(err, experiment.ErrGone) {
+			return f.Protected() // it has just ended, and its child has another parent now
+		}
 		if err != nil {
 			return nil, fmt.Errorf("find what to protect: %w", err)
 		}

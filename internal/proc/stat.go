@@ -136,3 +136,22 @@ func (f FS) Threads(pid int) ([]Stat, error) {
 	}
 	return threads, nil
 }
+
+// forked is PF_FORKNOEXEC of include/linux/sched.h.
+const forked = 0x00000040
+
+// settleFor is how long a new process may take to become another program.
+const settleFor = 50 * time.Millisecond
+
+// Settle waits while a process may be on its way from fork(2) to execve(2): it
+// shows the command line of its parent then, and is not what it seems. The
+// result tells whether there was anything to wait for.
+func (f FS) Settle(s Stat) bool {
+	born := experiment.BootTime(time.Duration(s.Start) * tick)
+	left := settleFor - BootTime().Sub(born)
+	if s.Flags&forked == 0 || left <= 0 {
+		return false
+	}
+	time.Sleep(left)
+	return true
+}

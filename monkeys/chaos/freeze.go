@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/simianhq/simian/experiment"
@@ -65,13 +66,20 @@ func (f *Freeze) byCgroup(dir experiment.CgroupDir, version string) ([]experimen
 func (f *Freeze) bySignal(t experiment.Target) ([]experiment.Step, error) {
 	steps := make([]experiment.Step, 0, len(t.PIDs))
 	for _, p := range t.PIDs {
-		if err := op.CheckStoppable(f.fs, p, t.Name); err != nil {
+		err := op.CheckStoppable(f.fs, p, t.Name)
+		if errors.Is(err, experiment.ErrGone) {
+			continue // it has ended since it was found; the others are there still
+		}
+		if err != nil {
 			return nil, err
 		}
 		steps = append(steps, experiment.Step{
 			Do:   op.NewStop(f.fs, p, t.Name, true),
 			Undo: op.NewStop(f.fs, p, t.Name, false),
 		})
+	}
+	if len(steps) == 0 {
+		return nil, fmt.Errorf("none of its processes is left: %w", experiment.ErrGone)
 	}
 	return steps, nil
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -44,7 +45,7 @@ func planFor(what []string) string {
 	if f, ok := fault.(*Freeze); ok && len(what) > 2 {
 		f.Backend = what[2]
 	}
-	steps, err := fault.Plan(nil, "abcd23", target) //nolint:staticcheck // it heeds none
+	steps, err := fault.Plan(context.Background(), "abcd23", target) //nolint:staticcheck // it heeds none
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return "permission: " + err.Error()

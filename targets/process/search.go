@@ -84,6 +84,9 @@ func (s *search) matches(pid int) (proc.Stat, bool) {
 	if err != nil || stat.Kernel() && s.PID == 0 || stat.Exited() && !s.fs.Alive(stat.ID()) {
 		return stat, false
 	}
+	if s.PID == 0 && s.fs.Settle(stat) {
+		return s.matches(pid)
+	}
 	return stat, true
 }
 

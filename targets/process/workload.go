@@ -53,7 +53,10 @@ func (p *Process) Running(ctx context.Context, workload string) (int, error) {
 		case st.Kernel() || st.Exited():
 			continue
 		}
-		if p.workload(pid, p.unitOf(pid)) == workload {
+		if p.workload(pid, p.unitOf(pid)) != workload {
+			continue
+		}
+		if !p.fs.Settle(st) || p.workload(pid, p.unitOf(pid)) == workload {
 			n++
 		}
 	}

@@ -17,11 +17,11 @@ import (
 // blow is one way to strike a run.
 type blow struct {
 	name   string
-	slack  time.Duration                   // of run; 0 is its own
-	manner func(t *trial) (manner, error)  // how the runner is started
-	fall   func(t *trial) error            // strikes, and calls whoever takes back then
-	until  experiment.EventKind            // a run struck before this event of its own must not pass
-	may    func(t *trial, code int) string // why the runner's own exit code is wrong, "" where it is not
+	slack  time.Duration                                 // of run; 0 is its own
+	manner func(t *trial) (manner, error)                // how the runner is started
+	fall   func(t *trial) error                          // strikes, and calls whoever takes back then
+	until  experiment.EventKind                          // a run struck before this event of its own must not pass
+	may    func(t *trial, code int, lines []line) string // why the runner's own exit code is wrong, "" where it is not
 }
 
 // slack replaces the 30 s that a guardian waits beyond all that a file allows,
@@ -34,7 +34,7 @@ func blows(h host) []blow {
 	list := []blow{
 		{name: "runner killed", manner: session, fall: (*trial).killRunner, until: experiment.EventEnd},
 		{name: "guardian killed", manner: session, fall: (*trial).killGuardian, until: experiment.EventTakeBack, may: (*trial).afterGuardian},
-		{name: "both killed", manner: session, fall: (*trial).killBoth, until: experiment.EventTakeBack},
+		{name: "both killed", manner: session, fall: (*trial).killBoth, until: experiment.EventEnd},
 		{name: "runner stopped", slack: slack, manner: session, fall: (*trial).stopRunner},
 		{name: "group or session killed", manner: (*trial).groupOrSession, fall: (*trial).killGroup, until: experiment.EventEnd},
 		{name: "terminal gone", manner: (*trial).onTerminal, fall: (*trial).takeTerminal},
@@ -46,8 +46,9 @@ func blows(h host) []blow {
 }
 
 // hitRunner waits until the runner has ended, and takes down whether it was
-// the blow that ended it.
+// the blow that ended it. Until now it may have gone on.
 func (t *trial) hitRunner() {
+	t.blown = bootNow()
 	if t.runner.ended(patience) {
 		status, _ := t.runner.cmd.ProcessState.Sys().(syscall.WaitStatus)
 		t.struck = status.Signaled()
@@ -110,8 +111,7 @@ func (t *trial) killGuardian() error {
 }
 
 // afterGuardian: the runner takes back, and says so.
-func (t *trial) afterGuardian(code int) string {
-	lines := t.lines()
+func (t *trial) afterGuardian(code int, lines []line) string {
 	switch {
 	case code == experiment.Aborted.ExitCode():
 		return ""
@@ -208,7 +208,7 @@ func (t *trial) stopRunner() error {
 	t.tail.read()
 	if t.rng.IntN(2) == 0 && len(t.tail.data) > 0 {
 		t.relief = time.Now()
-		return t.expect(0, "rollback", string(t.tail.run))
+		return t.expect(0, "rollback", t.tail.run)
 	}
 	allowed := t.recipe.length + steady + within + slack
 	deadline := t.tail.deadline()
@@ -219,10 +219,21 @@ func (t *trial) stopRunner() error {
 	}
 	left := deadline.Sub(bootNow())
 	t.relief = t.relief.Add(deadline.Sub(t.blown))
-	if !t.runner.ended(left + patience) {
-		t.leak("stopped past its deadline, and the guardian does not end it")
+	t.runner.ended(left)
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if t.runner.ended(10*time.Millisecond) || t.disarmed() {
+			return nil
+		}
 	}
+	t.leak("stopped past its deadline, and the guardian does not end it")
 	return nil
+}
+
+// disarmed tells whether the run is finished and its guardian gone: then
+// nobody ends what stands still right before its own end.
+func (t *trial) disarmed() bool {
+	_, watched := t.findGuardian()
+	return !watched && len(t.journals("open")) == 0 && len(t.journals("done")) > 0
 }
 
 func (t *trial) groupOrSession() (manner, error) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/simianhq/simian/experiment"
 )
@@ -18,6 +17,7 @@ type line struct {
 	Action   int
 	Step     int
 	Error    string
+	Header   struct{ Runner experiment.ProcessID }
 	Guardian *experiment.GuardianMark
 	Steps    []struct {
 		N    int
@@ -58,7 +58,7 @@ type tail struct {
 	dir  string
 	file *os.File
 	data []byte
-	run  experiment.RunID
+	run  string
 }
 
 func newTail(state string) *tail { return &tail{dir: filepath.Join(state, "open")} }
@@ -83,7 +83,22 @@ func (t *tail) find() {
 		return
 	}
 	if f, err := os.Open(paths[0]); err == nil {
-		t.file, t.run = f, experiment.RunID(strings.TrimSuffix(filepath.Base(paths[0]), ".jsonl"))
+		t.file, t.run = f, runOf(paths[0])
+	}
+}
+
+// findLate finds the journal of a run that was struck before anybody looked, by
+// its runner's pid; 0 where that is not known, and there is one run only.
+func (t *tail) findLate(runner int) {
+	for _, folder := range []string{"open", "done"} {
+		paths, _ := filepath.Glob(filepath.Join(filepath.Dir(t.dir), folder, "*.jsonl"))
+		for _, path := range paths {
+			data, _ := os.ReadFile(path)
+			lines, _ := parseLines(data)
+			if t.file == nil && len(lines) > 0 && (runner == 0 || lines[0].Header.Runner.PID == runner) {
+				t.run = runOf(path)
+			}
+		}
 	}
 }
 

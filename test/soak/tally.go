@@ -21,7 +21,7 @@ type tally struct {
 	leaks   []string // each with all that is needed to see it again
 	late    int      // ended before the blow fell, and were done again
 	swept   int
-	drifted []string
+	drifted []string // no leak: others may change this host too
 }
 
 // row is all trials with one blow.
@@ -54,8 +54,8 @@ func (t *tally) add(one *trial) {
 		r.leaks++
 		t.leaks = append(t.leaks, t.explain(one))
 	}
-	if one.drifted {
-		t.drifted = append(t.drifted, fmt.Sprintf("%d.%d", one.number, one.try))
+	for _, d := range one.drift {
+		t.drifted = append(t.drifted, fmt.Sprintf("run %d (try %d): %s", one.number, one.try, d))
 	}
 	if !one.struck {
 		t.late++
@@ -122,8 +122,8 @@ broken: victims did not run when the blow fell, or later; the times are from the
         (runner stopped: from the deadline, or the call of rollback; both killed: from the call of the sweep)
 -seed %d; %d runs were killed before they had broken anything, and swept; %d more ended before the blow, and were done again
 `, t.seed, t.swept, t.late)
-	if len(t.drifted) > 0 {
-		fmt.Fprintf(w, "drift was reported in runs %s\n", strings.Join(t.drifted, " "))
+	for _, d := range t.drifted {
+		fmt.Fprintf(w, "drift: %.300s\n", d)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ type trial struct {
 
 	mended  time.Duration // relief to everything running again; -1: nothing was broken
 	swept   bool          // killed before anything was broken: a sweep tidied up
-	drifted bool          // the report shows drift
+	drift   []string      // what the report shows of it
 	code    int           // of the runner, -1 where it was killed
 	verdict string        // of the report; "" without one
 	notes   []string      // what was done, in order
@@ -59,9 +59,13 @@ func (s *soak) newTrial(n, try int) *trial {
 	return t
 }
 
-func (t *trial) note(format string, args ...any) { t.notes = append(t.notes, fmt.Sprintf(format, args...)) }
+func (t *trial) note(format string, args ...any) {
+	t.notes = append(t.notes, fmt.Sprintf(format, args...))
+}
 
-func (t *trial) leak(format string, args ...any) { t.leaks = append(t.leaks, fmt.Sprintf(format, args...)) }
+func (t *trial) leak(format string, args ...any) {
+	t.leaks = append(t.leaks, fmt.Sprintf(format, args...))
+}
 
 // do is the trial from its victims to its verdict.
 func (t *trial) do() {
@@ -162,7 +166,9 @@ func (t *trial) await() bool {
 			return false
 		}
 	}
-	return !t.runner.ended(t.aim.after)
+	alive := !t.runner.ended(t.aim.after)
+	t.tail.read()
+	return alive
 }
 
 // lookAtVictims looks at the victims until the function it returns is called,
