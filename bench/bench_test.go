@@ -8,6 +8,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -180,6 +182,28 @@ func BenchmarkKilledToTakenBack(b *testing.B) {
 	took.report(b)
 }
 
+// awaitNone waits until no run is unfinished, and no process of Simian's is
+// left that could write to its state directory.
+func awaitNone(b *testing.B, state string) {
+	b.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if len(journals(state)) == 0 && !at(state) {
+			return
+		}
+	}
+	b.Fatal("a run is unfinished after 10 s")
+}
+
+// at tells whether a process works on this state directory.
+func at(state string) bool {
+	fs := proc.Host()
+	pids, _ := fs.PIDs()
+	return slices.ContainsFunc(pids, func(pid int) bool {
+		args, err := fs.Cmdline(pid)
+		return err == nil && slices.Contains(args, state)
+	})
+}
+
 func stopped(b *testing.B, id experiment.ProcessID) bool {
 	b.Helper()
 	st, err := proc.Host().Stat(id.PID)
@@ -204,16 +228,6 @@ func awaitInjected(b *testing.B, state string) {
 		}
 	}
 	b.Fatal("no fault within 10 s")
-}
-
-func awaitNone(b *testing.B, state string) {
-	b.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if len(journals(state)) == 0 {
-			return
-		}
-	}
-	b.Fatal("a run is unfinished after 10 s")
 }
 
 // BenchmarkVersion is the whole process of simian version. Goal: 25 ms.
@@ -263,10 +277,13 @@ func BenchmarkHundredChecks(b *testing.B) {
 			c.Close()
 		}
 	}()
+	answers := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer answers.Close()
 	traffic := "  traffic:\n  - {name: load, url: \"http://" + l.Addr().String() + "/\", rate: 1/s}\n"
 	for _, c := range []struct{ name, more, check string }{
 		{"tcp", "", "probe: {type: tcp, address: \"" + l.Addr().String() + "\"}, max: 1s"},
 		{"traffic", traffic, "traffic: load, measure: rate, max: 1000"},
+		{"http", "", "probe: {type: http, url: \"" + answers.URL + "\"}, max: 299"},
 	} {
 		b.Run(c.name, func(b *testing.B) { checksCost(b, c.more, c.check) })
 	}

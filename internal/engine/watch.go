@@ -20,6 +20,8 @@ type watch struct {
 	broken chan *Stop // filled once a check has failed abort.after times in a row
 	wg     sync.WaitGroup
 
+	started time.Time // what ticks are counted from
+
 	mu      sync.Mutex
 	changed chan struct{} // closed and made anew at every sample
 	recent  [][]experiment.Sample
@@ -36,6 +38,7 @@ func newWatch(r *runner) *watch {
 }
 
 func (w *watch) start(ctx context.Context, load Load) {
+	w.started = time.Now()
 	for i, c := range w.checks {
 		if c.Traffic != "" {
 			probe := load.Probe(c)
@@ -56,11 +59,11 @@ func (w *watch) during(since experiment.BootTime) {
 }
 
 // sampleProbe measures check i at the hypothesis' interval. A measurement that
-// takes longer than it leaves out the ticks it missed.
+// takes longer than it leaves out the ticks it missed. All checks have the same
+// ticks: to wake up once for all of them is what makes many checks cheap.
 func (w *watch) sampleProbe(ctx context.Context, i int) {
-	ticker := time.NewTicker(w.runner.x.Spec.Hypothesis.Every.D())
-	defer ticker.Stop()
-	for {
+	every := w.runner.x.Spec.Hypothesis.Every.D()
+	for ctx.Err() == nil {
 		s := experiment.Sample{Check: i, From: w.runner.engine.Boot()}
 		value, err := w.checks[i].Probe.Measure(ctx)
 		s.To = w.runner.engine.Boot()
@@ -68,11 +71,8 @@ func (w *watch) sampleProbe(ctx context.Context, i int) {
 			return
 		}
 		w.record(s, value, err)
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+		gone := time.Since(w.started)
+		sleep(ctx, every-gone%every)
 	}
 }
 
@@ -80,7 +80,7 @@ func (w *watch) sampleProbe(ctx context.Context, i int) {
 // interval, each once all its requests are answered or given up.
 func (w *watch) sampleWindows(ctx context.Context, i int, p experiment.WindowProbe) {
 	every, window := w.runner.x.Spec.Hypothesis.Every.D(), w.checks[i].Window.D()
-	start, boot := time.Now(), w.runner.engine.Boot()
+	start, boot := w.started, w.runner.engine.Boot().Add(-time.Since(w.started))
 	for end := window; ; end += every {
 		sleep(ctx, time.Until(start.Add(end)))
 		value, err := p.MeasureWindow(ctx, start.Add(end-window), start.Add(end))
@@ -111,12 +111,12 @@ func (w *watch) record(s experiment.Sample, value float64, err error) {
 	w.changed = make(chan struct{})
 }
 
-// keep remembers s, and forgets what no longer matters to the steady state or
-// to recovery.
+// keep remembers s, and forgets what matters neither to the steady state nor to
+// recovery: all that came before a sample which begins early enough itself.
 func (w *watch) keep(s experiment.Sample) {
 	list := append(w.recent[s.Check], s)
-	horizon := s.To.Add(-w.runner.x.Spec.Steady.For.D() - w.checks[s.Check].Window.D())
-	for len(list) > heldInARow && list[0].To < horizon {
+	early := s.To.Add(-w.runner.x.Spec.Steady.For.D())
+	for len(list) > heldInARow && list[1].From <= early {
 		list = list[1:]
 	}
 	w.recent[s.Check] = list

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -139,11 +138,10 @@ func (f *Freezer) Verify(ctx context.Context) (experiment.Evidence, error) {
 		if (what == "frozen") == f.Frozen && what != "freezing" {
 			return experiment.Evidence{InForce: true, What: what}, nil
 		}
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return experiment.Evidence{What: what, Hint: "somebody thawed it, or one of its processes is in an uninterruptible sleep"}, nil
-		case <-time.After(pollEvery):
 		}
+		pause()
 	}
 }
 

@@ -3,7 +3,6 @@ package op
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -11,8 +10,11 @@ import (
 	"github.com/simianhq/simian/internal/proc"
 )
 
-// pollEvery is how often a state that the kernel changes by itself is read.
-const pollEvery = 100 * time.Microsecond
+// pause waits between two looks at a state that the kernel changes by itself.
+// A timer of Go's would round it up to a millisecond where nothing else runs.
+func pause() {
+	_ = unix.Nanosleep(&unix.Timespec{Nsec: 50_000}, nil)
+}
 
 // Stop stops all threads of one process by SIGSTOP, or lets them go on by
 // SIGCONT. It is the freezer for processes that have no cgroup of their own.
@@ -125,14 +127,13 @@ func (s *Stop) Verify(ctx context.Context) (experiment.Evidence, error) {
 		if stopped == s.Stopped {
 			return experiment.Evidence{InForce: true, What: "state " + stateWord(stopped)}, nil
 		}
-		select {
-		case <-ctx.Done():
+		if ctx.Err() != nil {
 			return experiment.Evidence{
 				What: fmt.Sprintf("%s (pid %d) is %s", s.Name, s.Process.PID, stateWord(stopped)),
 				Hint: "somebody sent it another signal, or a thread of it is in an uninterruptible sleep",
 			}, nil
-		case <-time.After(pollEvery):
 		}
+		pause()
 	}
 }
 
