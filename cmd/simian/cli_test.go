@@ -423,18 +423,3 @@ func TestReadersWork(t *testing.T) {
 		}
 	}
 }
-
-// TestExamples loads every example.
-func TestExamples(t *testing.T) {
-	t.Parallel()
-	files, err := filepath.Glob("../../examples/*/*.yaml")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no examples", err)
-	}
-	loader := newApp(nil, nil, nil).loader()
-	for _, file := range files {
-		if _, err := loader.LoadFile(file, nil); err != nil {
-			t.Error(err)
-		}
-	}
-}
