@@ -28,32 +28,42 @@ the exit code of the verdict, as run did.
 		Args:              exactly("RUN"),
 		ValidArgsFunction: a.completeRuns(false),
 		RunE: func(c *cobra.Command, args []string) error {
-			asJSON, err := out.json()
-			if err != nil {
-				return err
-			}
-			s, err := a.reader()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			run := experiment.RunID(args[0])
-			r, err := a.fold(c.Context(), s, run)
-			var damage *journal.DamageError
-			switch {
-			case errors.As(err, &damage):
-				fmt.Fprintln(a.stderr, "simian: "+err.Error()+"; what can be read follows")
-			case err != nil:
-				return usage(err)
-			}
-			if r.Unfinished && !asJSON {
-				fmt.Fprintf(a.stderr, "run %s is not finished: see simian status\n", run)
-			}
-			return a.show(r, asJSON)
+			return a.reading(&out, func(s *journal.Store, asJSON bool) error {
+				return a.report(c.Context(), s, experiment.RunID(args[0]), asJSON)
+			})
 		},
 	}
 	out.add(c)
 	return c
+}
+
+// reading opens the journals for a command that only reads.
+func (a *app) reading(out *output, do func(s *journal.Store, asJSON bool) error) error {
+	asJSON, err := out.json()
+	if err != nil {
+		return err
+	}
+	s, err := a.reader()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return do(s, asJSON)
+}
+
+func (a *app) report(ctx context.Context, s *journal.Store, run experiment.RunID, asJSON bool) error {
+	r, err := a.fold(ctx, s, run)
+	var damage *journal.DamageError
+	switch {
+	case errors.As(err, &damage):
+		fmt.Fprintln(a.stderr, "simian: "+err.Error()+"; what can be read follows")
+	case err != nil:
+		return usage(err)
+	}
+	if r.Unfinished && !asJSON {
+		fmt.Fprintf(a.stderr, "run %s is not finished: see simian status\n", run)
+	}
+	return a.show(r, asJSON)
 }
 
 func (a *app) runsCommand() *cobra.Command {
@@ -138,32 +148,29 @@ func (a *app) reindexCommand() *cobra.Command {
 		Example: "  simian reindex",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			asJSON, err := out.json()
-			if err != nil {
-				return err
-			}
-			s, err := a.reader()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			done, err := s.Done(c.Context())
-			if err != nil {
-				return err
-			}
-			n := 0
-			if err := journal.OpenHistory(a.dir).Reindex(c.Context(), a.entries(c.Context(), s, done, &n)); err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(a.stdout, map[string]int{"runs": n})
-			}
-			fmt.Fprintf(a.stdout, "%s indexed\n", count(n, "run"))
-			return nil
+			return a.reading(&out, func(s *journal.Store, asJSON bool) error {
+				return a.reindex(c.Context(), s, asJSON)
+			})
 		},
 	}
 	out.add(c)
 	return c
+}
+
+func (a *app) reindex(ctx context.Context, s *journal.Store, asJSON bool) error {
+	done, err := s.Done(ctx)
+	if err != nil {
+		return err
+	}
+	n := 0
+	if err := journal.OpenHistory(a.dir).Reindex(ctx, a.entries(ctx, s, done, &n)); err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(a.stdout, map[string]int{"runs": n})
+	}
+	fmt.Fprintf(a.stdout, "%s indexed\n", count(n, "run"))
+	return nil
 }
 
 // entries folds one journal after the other. One that cannot be read is named,
@@ -205,24 +212,16 @@ func (a *app) statusCommand() *cobra.Command {
 		Example: "  simian status -o json",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			asJSON, err := out.json()
-			if err != nil {
+			return a.reading(&out, func(s *journal.Store, asJSON bool) error {
+				list, err := a.inForce(c.Context(), s)
+				if err == nil && asJSON {
+					return writeJSON(a.stdout, list)
+				}
+				if err == nil {
+					a.printInForce(list)
+				}
 				return err
-			}
-			s, err := a.reader()
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			list, err := a.inForce(c.Context(), s)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return writeJSON(a.stdout, list)
-			}
-			a.printInForce(list)
-			return nil
+			})
 		},
 	}
 	out.add(c)

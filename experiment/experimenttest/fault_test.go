@@ -138,7 +138,7 @@ func TestFaultCatches(t *testing.T) {
 		"nothing wrong": {flaw(""), ""},
 		"plans nothing": {func(int, experiment.Target, []experiment.Step) ([]experiment.Step, error) { return nil, nil }, "no steps"},
 		"plans otherwise": {func(n int, _ experiment.Target, s []experiment.Step) ([]experiment.Step, error) {
-			s[0].Do.(*SetOp).Log = fmt.Sprint(n)
+			s[0].Do.(*SetOp).Log += fmt.Sprint(n)
 			return s, nil
 		}, "planned twice: an op is not the same"},
 		"plans and does": {func(_ int, t experiment.Target, s []experiment.Step) ([]experiment.Step, error) {
