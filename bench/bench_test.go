@@ -6,6 +6,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -258,6 +259,63 @@ func BenchmarkRunOfNoLength(b *testing.B) {
 		took = append(took, time.Since(start))
 	}
 	took.report(b)
+}
+
+// BenchmarkGuardian is how long the real binary takes to arm its guardian, as
+// its journal has it, and what that costs in memory. Goals: 5 ms, 20 MB.
+func BenchmarkGuardian(b *testing.B) {
+	bin, id, state := simian(b), sleeper(b), b.TempDir()
+	path := file(b, fmt.Sprintf("  method:\n  - {fault: {type: freeze}, target: {type: process, pid: %d}, for: 50ms}\n", id.PID))
+	var took times
+	var resident float64
+	for b.Loop() {
+		c := exec.Command(bin, "--state", state, "run", path)
+		if err := c.Start(); err != nil {
+			b.Fatal(err)
+		}
+		awaitInjected(b, state)
+		pid, seconds := guardian(b, state)
+		resident = max(resident, residentMB(b, pid))
+		took = append(took, time.Duration(seconds*1e9))
+		if err := c.Wait(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	took.report(b)
+	b.ReportMetric(resident, "max-resident-MB")
+}
+
+// guardian reads the journal of the run that goes on.
+func guardian(b *testing.B, state string) (pid int, seconds float64) {
+	b.Helper()
+	for _, path := range journals(state) {
+		data, _ := os.ReadFile(path)
+		for line := range bytes.Lines(data) {
+			var e struct {
+				Kind     experiment.EventKind
+				Seconds  float64
+				Guardian struct{ Process experiment.ProcessID }
+			}
+			if json.Unmarshal(line, &e) == nil && e.Kind == experiment.EventGuardian {
+				return e.Guardian.Process.PID, e.Seconds
+			}
+		}
+	}
+	b.Fatal("no guardian is armed")
+	return 0, 0
+}
+
+func residentMB(b *testing.B, pid int) float64 {
+	b.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	var size, pages int
+	if err == nil {
+		_, err = fmt.Sscan(string(data), &size, &pages)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(pages*os.Getpagesize()) / 1e6
 }
 
 // BenchmarkHundredChecks is the CPU that a run with 100 checks each 100 ms

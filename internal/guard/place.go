@@ -88,46 +88,28 @@ func scope(ctx context.Context, run experiment.RunID, pid int) (string, error) {
 }
 
 // topmost moves the guardian into the topmost cgroup of each hierarchy: it is
-// there already, and nothing has to be made or removed.
+// there already, and nothing has to be made or removed. A move makes the kernel
+// wait for all of its processors, so it is made only where there is need.
 func (g Guard) topmost(pid int) (string, error) {
-	roots, err := g.FS.CgroupRoots()
-	if err != nil {
-		return "", err
+	roots, err1 := g.FS.CgroupRoots()
+	now, err2 := g.FS.Cgroup(pid)
+	if err := errors.Join(err1, err2); err != nil {
+		return "the runner's cgroup", err
 	}
-	if len(roots) == 0 {
-		return "no cgroup is mounted", nil
+	there := map[string]bool{now.V2.Path: true}
+	for _, dir := range now.V1 {
+		there[dir.Path] = true
 	}
 	var errs []error
 	for _, dir := range roots {
-		if err := move(filepath.Join(dir, "cgroup.procs"), pid); err != nil {
-			errs = append(errs, err)
+		if !there[dir] {
+			errs = append(errs, move(filepath.Join(dir, "cgroup.procs"), pid))
 		}
 	}
-	if len(errs) == len(roots) || len(errs) > 0 && !g.apart(pid) {
-		return "the runner's cgroup", errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return "the runner's cgroup", err
 	}
 	return "the topmost cgroup", nil
-}
-
-// apart tells whether the guardian shares no cgroup with the runner, but for
-// topmost ones.
-func (g Guard) apart(pid int) bool {
-	mine, err1 := g.FS.Cgroup(os.Getpid())
-	its, err2 := g.FS.Cgroup(pid)
-	roots, err3 := g.FS.CgroupRoots()
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return false
-	}
-	top := map[string]bool{"": true}
-	for _, r := range roots {
-		top[r] = true
-	}
-	for controller, dir := range its.V1 {
-		if !top[dir.Path] && dir == mine.V1[controller] {
-			return false
-		}
-	}
-	return top[its.V2.Path] || its.V2 != mine.V2
 }
 
 func move(file string, pid int) error {
