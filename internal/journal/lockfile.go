@@ -191,6 +191,12 @@ func readOwner(f *os.File) (owner, error) {
 	return o, nil
 }
 
+// isEmpty tells whether nobody's name stands in the lock file.
+func isEmpty(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Size() == 0
+}
+
 // unfinished says why the run of a dead owner counts as not taken back, ""
 // where it is. A state directory that cannot be looked into counts too.
 func unfinished(o owner) string {

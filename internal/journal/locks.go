@@ -166,7 +166,9 @@ func (l *Locks) Release(run experiment.RunID) error {
 }
 
 // ReleaseDead removes the lock files of a run whose process is gone. The
-// caller holds the lock of its journal in stateDir, and has taken it back.
+// caller holds the lock of its journal in stateDir, and has taken it back. A
+// file that is empty and free was left by a process that died before it could
+// say who it is, and goes too.
 func (l *Locks) ReleaseDead(run experiment.RunID, stateDir string) error {
 	stateDir = filepath.Clean(stateDir)
 	return l.each(func(name string) error {
@@ -174,8 +176,11 @@ func (l *Locks) ReleaseDead(run experiment.RunID, stateDir string) error {
 		if err != nil {
 			return nil // gone meanwhile, or no lock of ours
 		}
-		o, err := readOwner(f)
-		if err != nil || o.Run != run || o.StateDir != stateDir || !mine(f) || l.claim(name, f) != nil {
+		left := func() bool {
+			o, err := readOwner(f)
+			return err == nil && o.Run == run && o.StateDir == stateDir || isEmpty(f)
+		}
+		if !mine(f) || !left() || l.claim(name, f) != nil || !left() {
 			return f.Close()
 		}
 		return l.drop(name, f)

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -347,5 +348,27 @@ func BenchmarkAcquireRelease(b *testing.B) {
 	for b.Loop() {
 		must(b, l.Acquire("aaaaaa", dir, handle))
 		must(b, l.Release("aaaaaa"))
+	}
+}
+
+// A process may die between making its lock file and writing its name: what it
+// left is removed, but not while somebody has it locked.
+func TestNamelessLockFile(t *testing.T) {
+	t.Parallel()
+	l := newLocks(t)
+	left, held := filepath.Join(l.Dir, lockName("process:1:1")), filepath.Join(l.Dir, lockName("process:2:2"))
+	for _, path := range []string{left, held} {
+		must(t, os.WriteFile(path, nil, 0o644))
+	}
+	f, err := os.Open(held)
+	must(t, err)
+	defer f.Close()
+	must(t, unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	must(t, l.ReleaseDead("aaaaaa", t.TempDir()))
+	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the nameless file is still there (%v)", err)
+	}
+	if _, err := os.Stat(held); err != nil {
+		t.Errorf("the one that is held is gone: %v", err)
 	}
 }

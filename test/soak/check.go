@@ -21,6 +21,10 @@ const sharedLocks = "/run/simian/locks"
 // it is told, or dies, a moment later.
 const hurry = 5 * time.Millisecond
 
+// nameless is how long a lock may name nobody: its owner is about to write its
+// name, or was killed, and its run is about to be taken back.
+const nameless = 5 * time.Second
+
 // A process that is just becoming another (execve(2)) has no arguments and no
 // environment for a moment, and is not seen: it takes some looks in a row.
 const (
@@ -148,6 +152,10 @@ func (t *trial) checkLocks() {
 		for _, path := range paths {
 			if data, err := os.ReadFile(path); err == nil && bytes.Contains(data, []byte(t.dir)) {
 				t.leak("lock %s: %s", path, data)
+			}
+			if info, err := os.Stat(path); err == nil && info.Size() == 0 && time.Since(info.ModTime()) > nameless {
+				t.leak("lock %s names nobody", path)
+				_ = os.Remove(path) // it is told once
 			}
 		}
 	}
