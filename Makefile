@@ -33,8 +33,8 @@ soak: build ## hundreds of runs, each killed at a random moment
 
 fuzz: ## each fuzz target for half a minute
 	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime 30s ./experiment
-	go test -run '^$$' -fuzz '^FuzzEvents$$' -fuzztime 30s ./internal/journal
-	go test -run '^$$' -fuzz '^FuzzFold$$' -fuzztime 30s ./internal/report
+	go test -run '^$$' -fuzz '^FuzzEvents$$' -fuzzminimizetime 1x -fuzztime 30s ./internal/journal
+	go test -run '^$$' -fuzz '^FuzzFold$$' -fuzzminimizetime 10x -fuzztime 30s ./internal/report
 
 clean:
 	rm -rf bin

@@ -181,7 +181,7 @@ func wholeLines(r io.ReaderAt, size int64) (int64, error) {
 		if before == 0 && start > 0 && window < 2*maxLine {
 			continue
 		}
-		if !jsontext.Value(tail[before : end-1]).IsValid() {
+		if !jsontext.Value(tail[before : end-1]).IsValid(jsontext.AllowInvalidUTF8(true)) {
 			end = before
 		}
 		return start + int64(end), nil

@@ -294,7 +294,7 @@ func (b *block) decode(decode func([]byte, *experiment.Event) error) {
 		}
 		if err != nil {
 			b.events = b.events[:len(b.events)-1]
-			b.bad = append(b.bad, badLine{b.lines, err, !jsontext.Value(line).IsValid(), newerFormat(line)})
+			b.bad = append(b.bad, badLine{b.lines, err, !jsontext.Value(line).IsValid(jsontext.AllowInvalidUTF8(true)), newerFormat(line)})
 		}
 	}
 }
