@@ -66,6 +66,8 @@ func typeName(t reflect.Type) string {
 		return "percent"
 	case reflect.TypeFor[Bound]():
 		return "number or duration"
+	case reflect.TypeFor[Paths]():
+		return "path or list of paths"
 	}
 	if t.Kind() != reflect.String && reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
 		return "text"

@@ -24,6 +24,8 @@ const (
 	EventGuardian EventKind = "guardian" // Guardian, Seconds: armed, before the first change
 	EventPlan     EventKind = "plan"     // Action, Plan: what an action is about to do
 	EventObserved EventKind = "observed" // Observed: a target's state before the change
+	EventLabUp    EventKind = "labup"    // Seconds, Containers: all of the lab is up and healthy
+	EventContain  EventKind = "contain"  // Container: what became of a container of the lab
 	EventAnnounce EventKind = "announce" // Action, Steps: they may be applied from now on; on disk before they are
 	EventApplied  EventKind = "applied"  // Step, Seconds, Error: Apply returned
 	EventVerified EventKind = "verified" // Step, Evidence: what Verify read back
@@ -47,7 +49,7 @@ type Event struct {
 	Kind EventKind `json:"kind"`
 	Run  RunID     `json:"-"` // the journal's name says it
 
-	Action  int     `json:"action,omitzero"` // from 1, as in the file
+	Action  int     `json:"action,omitzero"` // from 1, as in the file; 0 is the lab
 	Step    int     `json:"step,omitzero"`   // from 1, counted through the run
 	Seconds float64 `json:"seconds,omitzero"`
 	Cause   Cause   `json:"cause,omitempty"`
@@ -66,6 +68,9 @@ type Event struct {
 	Lines      []string         `json:"lines,omitempty"`
 	Drift      []Drift          `json:"drift,omitempty"`
 	Gaps       []Gap            `json:"gaps,omitempty"`
+
+	Container  *ContainerMark `json:"container,omitempty"`
+	Containers int            `json:"containers,omitzero"`
 }
 
 // Announces tells whether e must be on disk before Append returns: what
@@ -98,6 +103,7 @@ type Summary struct {
 	RecoveryWithin Duration          `json:"recoveryWithin,omitzero"`
 	AbortAfter     int               `json:"abortAfter,omitzero"`
 	BlastRadius    BlastRadius       `json:"blastRadius,omitzero"`
+	Lab            *LabSummary       `json:"lab,omitempty"`
 	Checks         []CheckSummary    `json:"checks,omitempty"`
 	Actions        []ActionSummary   `json:"actions"`
 }

@@ -32,6 +32,7 @@ type Metadata struct {
 // Spec is what is broken, where, and what must hold meanwhile.
 type Spec struct {
 	Parameters  map[string]Parameter `json:"parameters,omitempty" jsonschema:"values that --set fills in where the file says ${NAME}"`
+	Lab         *Lab                 `json:"lab,omitempty" jsonschema:"the containers to break: launched for this run, or standing already; leave it out to break what runs on this host"`
 	Traffic     []Traffic            `json:"traffic,omitempty" jsonschema:"open-loop load while the experiment runs"`
 	Hypothesis  Hypothesis           `json:"hypothesis,omitzero" jsonschema:"what normal looks like: before, during and after"`
 	Steady      Steady               `json:"steady,omitzero" jsonschema:"how long every check must hold before the first fault"`
@@ -147,6 +148,7 @@ const (
 	DefaultSteadyWithin   = Duration(30 * time.Second)
 	DefaultRecoveryWithin = Duration(30 * time.Second)
 	DefaultTrafficTimeout = Duration(time.Second)
+	DefaultLabWithin      = Duration(time.Minute)
 	LongestFor            = Duration(time.Hour) // unless --long
 )
 
@@ -159,6 +161,9 @@ func (e *Experiment) setDefaults() {
 	if s.Steady.For == nil {
 		d := DefaultSteadyFor
 		s.Steady.For = &d
+	}
+	if s.Lab != nil && s.Lab.Name == "" {
+		orElse(&s.Lab.Within, DefaultLabWithin)
 	}
 	for i := range s.Traffic {
 		orElse(&s.Traffic[i].Timeout, DefaultTrafficTimeout)

@@ -107,6 +107,9 @@ type (
 	// (a file, a runtime's object) and must be taken back after a reboot too.
 	Durable interface{ Durable() bool }
 
+	// InLab says, on a selector, that its targets are containers of the
+	// experiment's lab, which come and go with it.
+	InLab interface{ InLab() bool }
 	// Measured gives, on a probe, the unit of its number: "s", "ratio",
 	// "/s", "B" or "" for a plain number.
 	Measured interface{ Unit() string }

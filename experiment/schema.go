@@ -125,6 +125,9 @@ func fixedTypes() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[Bound](): {AnyOf: []*jsonschema.Schema{
 			{Type: "number"}, {Type: "string", Pattern: durationPattern}, {Type: "string", Pattern: referencePattern},
 		}},
+		reflect.TypeFor[Paths](): {AnyOf: []*jsonschema.Schema{
+			{Type: "string"}, {Type: "array", Items: &jsonschema.Schema{Type: "string"}, MinItems: jsonschema.Ptr(1)},
+		}},
 		reflect.TypeFor[Scalar](): {Types: []string{"string", "number", "boolean"}},
 		reflect.TypeFor[Mode]():   words(append([]string{""}, modes...), ""),
 	}

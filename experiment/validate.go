@@ -86,12 +86,25 @@ func (s Spec) Validate() error {
 			return Fieldf("parameters", "%s is not a name that ${…} can hold (letters, digits, _, - and dots)", quote(name))
 		}
 	}
+	if err := s.labFits(); err != nil {
+		return err
+	}
 	return errors.Join(
 		unique("method", s.Method, func(a Action) string { return a.Name }),
 		unique("traffic", s.Traffic, func(t Traffic) string { return t.Name }),
 		unique("hypothesis/checks", s.Hypothesis.Checks, func(c Check) string { return c.Name }),
 		s.checksKnowTheirTraffic(),
 	)
+}
+
+// labFits refuses targets in a lab where there is none.
+func (s Spec) labFits() error {
+	for i, a := range s.Method {
+		if l, ok := a.Target.Selector.(InLab); ok && l.InLab() && s.Lab == nil {
+			return Fieldf(fmt.Sprintf("method/%d/target", i), "target %s is a container of the lab, and the file has none: say lab: {compose: compose.yaml}, or lab: {name: …} for one that stands", a.Target.Type)
+		}
+	}
+	return nil
 }
 
 // checkSampled refuses a check that would not be sampled once between the

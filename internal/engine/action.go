@@ -22,7 +22,7 @@ func (r *runner) action(ctx context.Context, i int) error {
 	}
 	if err != nil { // what was applied of it does not wait for the actions beside it
 		r.closeAction(i, err)
-		r.takeBackSteps(r.of(i, r.remaining()))
+		r.takeBackSteps(r.remainingOf(i))
 		return err
 	}
 	early := r.hold(ctx, i)
@@ -31,7 +31,7 @@ func (r *runner) action(ctx context.Context, i int) error {
 	}
 	r.closeAction(i, early)
 	var s *Stop
-	if left := r.takeBackSteps(r.of(i, r.remaining())); len(left) > 0 && early == nil {
+	if left := r.takeBackSteps(r.remainingOf(i)); len(left) > 0 && early == nil {
 		early = fmt.Errorf("%s: %d steps could not be taken back", a.Name, len(left))
 	} else if errors.As(early, &s) && s.Cause == experiment.CauseEnd {
 		early = nil

@@ -8,13 +8,17 @@ import (
 	"github.com/simianhq/simian/experiment"
 )
 
-// arm starts the guardian, before the first change.
+// arm starts the guardian, before the first change. Once it stands by, there
+// is nothing more to do.
 func (r *runner) arm(ctx context.Context) error {
+	if r.armed != nil {
+		return interrupted(ctx)
+	}
 	slack := r.engine.Slack
 	if slack == 0 {
 		slack = DefaultSlack
 	}
-	deadline := r.engine.Boot().Add(allowed(r.x) + slack)
+	deadline := r.engine.Boot().Add(r.allowed() + slack)
 	start := time.Now()
 	armed, err := r.engine.Guardian.Arm(context.WithoutCancel(ctx), r.run, deadline)
 	if err != nil {
@@ -40,6 +44,17 @@ func (r *runner) disarm() error {
 		return nil
 	}
 	return r.armed.Disarm()
+}
+
+// allowed is how long the run may last from now by what the file says.
+func (r *runner) allowed() time.Duration {
+	switch {
+	case r.up != nil:
+		return forEver
+	case r.engine.Lab != nil:
+		return r.x.Spec.Lab.Within.D() + r.x.Spec.Steady.Within.D() + allowed(r.x)
+	}
+	return allowed(r.x)
 }
 
 // allowed is how long a run may last from its first action by what the file

@@ -19,17 +19,18 @@ type ending struct {
 	log      logger
 	past     *past
 	rebooted bool
+	gone     bool     // the lab that the run launched
 	lines    []string // of residue
 }
 
-// inspect looks for residue and drift. left are the steps that could not be
-// taken back.
-func (n *ending) inspect(ctx context.Context, left []experiment.PlannedStep) {
+// residue looks for what is left. left are the steps that could not be taken
+// back.
+func (n *ending) residue(ctx context.Context, left []experiment.PlannedStep) {
 	for _, s := range left {
 		n.lines = append(n.lines, fmt.Sprintf("step %d is not taken back; by hand: %s", s.N, s.Undo))
 	}
 	if !n.rebooted {
-		n.verifyUndone(ctx, left)
+		n.verifyUndone(ctx, left, true)
 		found, err := n.engine.System.Leftovers(ctx, n.run)
 		n.lines = append(n.lines, found...)
 		if err != nil {
@@ -39,16 +40,14 @@ func (n *ending) inspect(ctx context.Context, left []experiment.PlannedStep) {
 	if len(n.lines) > 0 {
 		n.log(experiment.Event{Kind: experiment.EventResidue, Lines: n.lines})
 	}
-	if !n.rebooted {
-		n.drift(ctx)
-	}
 }
 
-// verifyUndone looks for every object that a step named.
-func (n *ending) verifyUndone(ctx context.Context, left []experiment.PlannedStep) {
+// verifyUndone looks for every object that a step named: of the actions, or of
+// the lab.
+func (n *ending) verifyUndone(ctx context.Context, left []experiment.PlannedStep, lab bool) {
 	for _, s := range n.past.all {
 		v, ok := s.Undo.(experiment.Verifier)
-		if !ok || slices.ContainsFunc(left, func(l experiment.PlannedStep) bool { return l.N == s.N }) {
+		if !ok || lab != (n.past.action[s.N] == 0) || slices.ContainsFunc(left, func(l experiment.PlannedStep) bool { return l.N == s.N }) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
@@ -70,7 +69,7 @@ func (n *ending) laterSuperseded(step int) bool { return n.past.superseded[step]
 
 // drift compares the state of each target with what it was before.
 func (n *ending) drift(ctx context.Context) {
-	if len(n.past.before) == 0 {
+	if n.rebooted || len(n.past.before) == 0 {
 		return
 	}
 	now := map[string]experiment.Observation{}
@@ -155,7 +154,7 @@ func (n *ending) gaps(ctx context.Context) ([]experiment.Gap, error) {
 	gaps := map[string]experiment.Gap{}
 	for i, before := range n.past.normal {
 		selector := n.past.header.Experiment.Actions[i].Target.Selector
-		if len(before) == 0 || selector == nil {
+		if len(before) == 0 || selector == nil || n.gone && inLab(selector) {
 			continue
 		}
 		now, err := countNow(ctx, selector, before)

@@ -1,8 +1,8 @@
 // Package engine knows in what order an experiment happens, and nothing else:
 //
-//	steady state → plan everything → arm the guardian →
+//	lab → steady state → plan everything → arm the guardian →
 //	for each action: plan anew, journal, apply, verify, watch, take back →
-//	recovery → residue, drift → end
+//	recovery → drift → lab down → residue → end
 //
 // The same rollback serves success, failure, an interrupt, the guardian and
 // the sweep. What happened is whatever the journal says.
@@ -32,8 +32,8 @@ const (
 // before it kills a runner that stands still.
 const DefaultSlack = 30 * time.Second
 
-// Engine runs experiments and takes runs back. All fields but Load, Notify and
-// Slack are needed.
+// Engine runs experiments and takes runs back. All fields but Lab, LabSummary,
+// Load, Notify and Slack are needed.
 type Engine struct {
 	Journals Journals
 	Handles  Handles
@@ -41,6 +41,9 @@ type Engine struct {
 	System   System
 	Boot     func() experiment.BootTime
 	Version  string // of Simian, for the journal
+
+	Lab        Lab                   // what the run launches; nil where it launches nothing
+	LabSummary experiment.LabSummary // of the lab that it launches or strikes
 
 	Load   func([]experiment.Traffic) (Load, error)
 	Notify func(*experiment.Event) // is shown each event, in order, once it is in the journal

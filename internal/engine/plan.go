@@ -106,6 +106,9 @@ func (p *planner) action(ctx context.Context, i, strike int) (*ActionPlan, error
 		return nil, err
 	}
 	for _, t := range plan.Targets {
+		if pending(a, t) {
+			continue
+		}
 		if err := p.engine.System.Check(ctx, t); err != nil {
 			return nil, &ActionError{i, "target", err}
 		}

@@ -267,12 +267,18 @@ func (t *tail) finish(cause experiment.Cause, patient bool, damage error) error 
 	if !p.ended {
 		t.log(experiment.Event{Kind: experiment.EventTakeBack, Cause: cause})
 	}
-	left := takeBack(t.ctx, t.log, t.remaining())
-	end := &ending{engine: t.engine, run: t.run, log: t.log, past: p, rebooted: t.rebooted}
+	actions, lab := p.ofLab(t.remaining())
+	left := takeBack(t.ctx, t.log, actions)
+	left = append(left, takeBackLab(t.ctx, t.log, lab)...)
+	end := &ending{engine: t.engine, run: t.run, log: t.log, past: p, rebooted: t.rebooted, gone: ownLab(p.header)}
 	if damage != nil {
 		end.lines = append(end.lines, "the journal is damaged, so what it no longer says is not taken back: "+damage.Error())
 	}
-	end.inspect(t.ctx, left)
+	end.drift(t.ctx)
+	if !t.rebooted {
+		end.verifyUndone(t.ctx, left, false)
+	}
+	end.residue(t.ctx, left)
 	wait := p.header.Experiment.RecoveryWithin.D()
 	if !patient {
 		wait = min(wait, sweepPatience)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +28,7 @@ type runner struct {
 	watch  *watch
 	stop   context.CancelCauseFunc // ends the method early
 	armed  Armed                   // nil until then
+	up     func(experiment.RunID)  // of a lab that stands: called once it is up; nil for an experiment
 
 	mu      sync.Mutex // orders events, and guards what follows
 	past    *past
@@ -49,9 +49,19 @@ type heldStep struct {
 // borne and nothing was touched or written. A context that is cancelled takes
 // everything back first; its cause may be a *Stop.
 func (e *Engine) Run(ctx context.Context, x *experiment.Experiment) (experiment.RunID, error) {
+	return e.begin(ctx, x, nil)
+}
+
+// begin runs x, or with up lets its lab stand.
+func (e *Engine) begin(ctx context.Context, x *experiment.Experiment, up func(experiment.RunID)) (experiment.RunID, error) {
 	run := NewRunID()
 	if _, err := e.Plan(ctx, x, run); err != nil { // early, before anybody waits for a steady state
 		return "", cut(ctx, err)
+	}
+	if e.Lab != nil {
+		if err := e.Lab.Prepare(ctx); err != nil {
+			return "", cut(ctx, err)
+		}
 	}
 	header, err := e.System.Header()
 	if err != nil {
@@ -61,7 +71,7 @@ func (e *Engine) Run(ctx context.Context, x *experiment.Experiment) (experiment.
 		return "", err
 	}
 	r := &runner{
-		engine: e, run: run, x: x, past: fold(nil), held: map[int][]heldStep{},
+		engine: e, run: run, x: x, up: up, past: fold(nil), held: map[int][]heldStep{},
 		plan: e.newPlanner(x, run, Seed(x, run)),
 	}
 	return run, r.whole(ctx, header)
@@ -91,6 +101,7 @@ func (r *runner) write(ev *experiment.Event) {
 func (r *runner) whole(outer context.Context, header experiment.Header) error {
 	header.Format, header.Version = experiment.JournalFormat, r.engine.Version
 	header.Seed, header.Experiment = r.plan.seed, r.x.Summarise()
+	header.Experiment.Lab = r.engine.labOf(r.x, r.up != nil)
 	ctx, stop := context.WithCancelCause(outer)
 	r.stop = stop
 	defer stop(nil)
@@ -106,13 +117,18 @@ func (r *runner) whole(outer context.Context, header experiment.Header) error {
 func (r *runner) body(ctx context.Context) error {
 	r.watch = newWatch(r)
 	watching, unwatch := context.WithCancel(context.WithoutCancel(ctx))
-	load, err := r.startLoad(watching)
+	var load Load
+	err := r.launch(ctx)
+	if err == nil {
+		load, err = r.startLoad(watching)
+	}
 	if err == nil {
 		r.watch.start(watching, load)
-		err = r.inject(ctx)
+		err = r.method(ctx)
 	}
 	r.takeBackAll(ctx, err)
-	left := r.takeBackSteps(r.remaining())
+	actions, _ := r.remaining()
+	left := r.takeBackSteps(actions)
 	back := time.Now()
 	end := &ending{engine: r.engine, run: r.run, log: r.log, past: r.past}
 	if r.recovers(ctx, err) {
@@ -121,13 +137,18 @@ func (r *runner) body(ctx context.Context) error {
 			r.log(experiment.Event{Kind: experiment.EventTakeBack, Cause: stop.Cause, Message: stop.Message})
 		}
 	}
-	end.inspect(context.WithoutCancel(ctx), left)
+	end.drift(context.WithoutCancel(ctx))
 	unwatch()
 	r.watch.wait()
 	if load != nil {
 		load.Stop()
 	}
-	end.whole(context.WithoutCancel(ctx), back.Add(r.x.Spec.Recovery.Within.D()))
+	if err == nil || r.engine.Lab == nil { // a lab that goes now need not be whole
+		end.whole(context.WithoutCancel(ctx), back.Add(r.x.Spec.Recovery.Within.D()))
+	}
+	end.verifyUndone(context.WithoutCancel(ctx), left, false)
+	left = append(left, r.dismantle()...)
+	end.residue(context.WithoutCancel(ctx), left)
 	if failure := r.failure(ctx, err); failure != "" {
 		r.log(experiment.Event{Kind: experiment.EventEnd, Error: failure})
 	} else {
@@ -177,6 +198,14 @@ func (r *runner) startLoad(ctx context.Context) (Load, error) {
 		return nil, fmt.Errorf("make traffic: %w", err)
 	}
 	return load, load.Start(ctx)
+}
+
+// method is what the run is there for.
+func (r *runner) method(ctx context.Context) error {
+	if r.up != nil {
+		return r.stand(ctx)
+	}
+	return r.inject(ctx)
 }
 
 // inject is the steady state, the plan, the guardian and the method.
@@ -303,10 +332,16 @@ func (r *runner) takeBackAll(ctx context.Context, err error) {
 }
 
 // remaining returns the steps that are not taken back yet.
-func (r *runner) remaining() []experiment.PlannedStep {
+func (r *runner) remaining() (actions, lab []experiment.PlannedStep) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.past.steps)
+	return r.past.ofLab(r.past.steps)
+}
+
+// remainingOf returns those of action i.
+func (r *runner) remainingOf(i int) []experiment.PlannedStep {
+	actions, _ := r.remaining()
+	return r.of(i, actions)
 }
 
 // takeBackSteps takes steps back and says of each action when all of it was.
