@@ -1,0 +1,3 @@
+package stage
+
+const sysSetnsArch = 308 // setns(2), which package syscall does not name on every architecture
