@@ -3,6 +3,7 @@
 package native
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -18,6 +19,8 @@ type Project struct {
 	Services []Service // that are enabled (profiles), sorted by name
 	Networks []Network // that a service is on, sorted by name
 	Volumes  []string  // named volumes that a service mounts, sorted
+
+	compose *compose // knows where things stand in the files; nil in tests
 }
 
 // Service is one service of a Project.
@@ -123,4 +126,15 @@ type Port struct {
 	HostPort      uint16     // 0 is chosen by the kernel
 	ContainerPort uint16
 	Protocol      string // tcp, udp
+}
+
+// String is the policy as Compose writes it.
+func (r Restart) String() string {
+	switch {
+	case r.Policy == "":
+		return "no"
+	case r.MaxAttempts > 0:
+		return fmt.Sprintf("%s:%d", r.Policy, r.MaxAttempts)
+	}
+	return r.Policy
 }

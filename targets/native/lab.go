@@ -1,0 +1,252 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/box"
+	"github.com/simianhq/simian/internal/image"
+	"github.com/simianhq/simian/internal/labnet"
+	"github.com/simianhq/simian/internal/proc"
+)
+
+// Env is what a lab is launched with.
+type Env struct {
+	FS     proc.FS
+	State  string // Simian's state directory: labs/RUN and logs/RUN are made in it
+	Images string // where images are kept
+	Pulled func(image.Progress)
+}
+
+// Lab is the containers of one run, and what keeps them up. This process is
+// their parent: they die with it.
+//
+//	<state>/labs/RUN/          taken away with the lab
+//	  state.json               what runs, for other processes
+//	  box/web-1/{upper,work}   what a container has written
+//	  box/web-1/{hosts,…}      its files of the network
+//	  volumes/data             what containers share
+//	<state>/logs/RUN/web-1.log stays
+type Lab struct {
+	project *Project
+	env     Env
+	run     experiment.RunID
+	note    func(experiment.ContainerMark)
+
+	images   map[string]*image.Image // by reference
+	pins     []func() error          // keep their layers
+	launcher *box.Launcher
+	net      *labnet.Net
+
+	boxes  []*container
+	byName map[string]*container
+	cells  map[string][]*container // by service
+
+	alive context.Context // ends when the lab is to rest
+	rest  context.CancelFunc
+	gate  sync.RWMutex // held to read while a container is launched; to write, to rest
+	work  sync.WaitGroup
+
+	ports   []published
+	volumes sync.Mutex    // one volume is made at a time
+	changed chan struct{} // has an item when state.json is out of date
+}
+
+// NewLab returns a lab of p that is not launched yet.
+func NewLab(p *Project, env Env) *Lab {
+	alive, rest := context.WithCancel(context.Background())
+	l := &Lab{
+		project: p, env: env, alive: alive, rest: rest, changed: make(chan struct{}, 1),
+		images: map[string]*image.Image{}, byName: map[string]*container{}, cells: map[string][]*container{},
+	}
+	for i := range p.Services {
+		s := &p.Services[i]
+		for n := range s.Replicas {
+			c := newContainer(l, s, n+1)
+			l.boxes = append(l.boxes, c)
+			l.byName[c.name] = c
+			l.cells[s.Name] = append(l.cells[s.Name], c)
+		}
+	}
+	return l
+}
+
+// Project returns what the lab is made of.
+func (l *Lab) Project() *Project { return l.project }
+
+// Prepare gets the images, and holds what they bring against what the services
+// ask for.
+func (l *Lab) Prepare(ctx context.Context) error {
+	cache, err := image.Open(l.env.Images)
+	if err != nil {
+		return err
+	}
+	for i := range l.project.Services {
+		s := &l.project.Services[i]
+		if s.Image == "" || s.Replicas == 0 {
+			continue
+		}
+		if err := l.pull(ctx, cache, s); err != nil {
+			return l.project.errorAt(s, "image", err)
+		}
+	}
+	for _, c := range l.boxes {
+		if err := c.prepare(); err != nil {
+			return l.project.errorAt(c.service, "", err)
+		}
+	}
+	return l.checkHealthy()
+}
+
+// checkHealthy refuses to wait for the health of what has no health check.
+func (l *Lab) checkHealthy() error {
+	for i := range l.project.Services {
+		s := &l.project.Services[i]
+		for _, d := range s.DependsOn {
+			others := l.cells[d.Service]
+			if d.Condition == healthyCondition && len(others) > 0 && others[0].health == nil {
+				return l.project.errorAt(s, "depends_on."+d.Service, fmt.Errorf("waits for %s to be healthy, and neither the file nor its image has a health check", d.Service))
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Lab) pull(ctx context.Context, cache *image.Cache, s *Service) error {
+	key := s.Image + " " + s.Platform
+	if l.images[key] == nil {
+		img, err := cache.Get(ctx, s.Image, image.Options{Platform: s.Platform, Pull: s.Pull, Dir: l.project.Dir, Progress: l.env.Pulled})
+		if err != nil {
+			return err
+		}
+		release, err := cache.Use(ctx, img, fmt.Sprintf("lab %s of process %d", l.project.Name, os.Getpid()))
+		if err != nil {
+			return err
+		}
+		l.images[key], l.pins = img, append(l.pins, release)
+	}
+	for _, c := range l.cells[s.Name] {
+		c.image = l.images[key]
+	}
+	return nil
+}
+
+func (l *Lab) dir(parts ...string) string {
+	return filepath.Join(append([]string{l.env.State, "labs", string(l.run)}, parts...)...)
+}
+
+func (l *Lab) cgroup() string { return "simian-" + string(l.run) }
+
+// Steps returns what launching takes: the folder, the cgroup and the network
+// of the lab, and each container.
+func (l *Lab) Steps(run experiment.RunID) ([]experiment.PlannedStep, error) {
+	l.run = run
+	network := l.makeNetwork()
+	steps := []experiment.PlannedStep{
+		{Step: experiment.Step{Do: &MakeFolder{Path: l.dir()}, Undo: &RemoveFolder{Path: l.dir()}}},
+		{Step: experiment.Step{Do: &MakeCgroup{Name: l.cgroup(), lab: l}, Undo: &RemoveCgroup{Name: l.cgroup(), fs: l.env.FS}}},
+		{Step: experiment.Step{Do: network, Undo: &CloseNetwork{Networks: network.Networks, lab: l}}},
+	}
+	for _, c := range l.boxes {
+		steps = append(steps, experiment.PlannedStep{Target: c.name, Step: experiment.Step{
+			Do:   &Launch{Container: c.name, Image: c.service.source(), lab: l},
+			Undo: &End{Container: c.name, Cgroup: c.cgroupName(), fs: l.env.FS, lab: l},
+		}})
+	}
+	return steps, nil
+}
+
+// Up applies the steps in the order of their dependencies, and returns once
+// every container is up, and healthy where it has a health check.
+func (l *Lab) Up(ctx context.Context, steps []experiment.PlannedStep, apply func(context.Context, experiment.PlannedStep) error, note func(experiment.ContainerMark)) error {
+	l.note = note
+	var err error
+	if l.launcher, err = box.NewLauncher(l.env.FS); err != nil {
+		return err
+	}
+	up, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, s := range steps {
+		if s.Target == "" {
+			if err := apply(ctx, s); err != nil {
+				return err
+			}
+			continue
+		}
+		wg.Go(func() {
+			if err := l.raise(up, s, apply); err != nil {
+				cancel(err) // the first one says why
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return l.late(ctx)
+	}
+	return context.Cause(up)
+}
+
+// raise waits for what a container depends on, launches it, and waits until it
+// is up.
+func (l *Lab) raise(ctx context.Context, s experiment.PlannedStep, apply func(context.Context, experiment.PlannedStep) error) error {
+	c := l.byName[s.Target]
+	if err := l.await(ctx, c.service); err != nil {
+		return err
+	}
+	if err := apply(ctx, s); err != nil {
+		return err
+	}
+	return c.awaitUp(ctx)
+}
+
+// late says what was waited for when ctx ended.
+func (l *Lab) late(ctx context.Context) error {
+	var waits []string
+	for _, c := range l.boxes {
+		if why := c.waiting(); why != "" {
+			waits = append(waits, why)
+		}
+	}
+	if len(waits) == 0 {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%s: %w", strings.Join(waits, "; "), ctx.Err())
+}
+
+// Rest starts nothing from now on.
+func (l *Lab) Rest() {
+	l.rest()
+	l.gate.Lock() // what is being launched is launched now
+	l.gate.Unlock()
+}
+
+// Close gives up what this process holds, once the lab is taken down.
+func (l *Lab) Close() error {
+	l.Rest()
+	l.work.Wait()
+	var errs []error
+	if l.launcher != nil {
+		errs = append(errs, l.launcher.Close())
+	}
+	for _, release := range l.pins {
+		errs = append(errs, release())
+	}
+	return errors.Join(errs...)
+}
+
+// Dial connects as net.Dialer.DialContext does, from inside the lab, whose
+// names it knows.
+func (l *Lab) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if l.net == nil {
+		return nil, errors.New("the lab is not up")
+	}
+	return l.net.Dial(ctx, network, address)
+}

@@ -1,0 +1,197 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	confs "github.com/containerd/continuity/fs"
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"golang.org/x/sys/unix"
+
+	"github.com/simianhq/simian/internal/box"
+	"github.com/simianhq/simian/internal/labnet"
+)
+
+// outfit makes what the container stands on: its folders, its files, its
+// volumes, its place in the network and its cgroup.
+func (c *container) outfit(ctx context.Context) error {
+	if err := c.folders(); err != nil {
+		return err
+	}
+	var err error
+	if c.log, err = newLogFile(LogFile(c.lab.env.State, string(c.lab.run), c.name)); err != nil {
+		return err
+	}
+	if err := c.join(ctx); err != nil {
+		return err
+	}
+	if err := c.mounts(); err != nil {
+		return err
+	}
+	if err := c.writeExec(); err != nil {
+		return err
+	}
+	c.cgroup, err = box.NewCgroup(c.lab.env.FS, c.cgroupName(), c.service.Limits)
+	c.spec.Cgroup = c.cgroup
+	return err
+}
+
+func (c *container) dir(parts ...string) string {
+	return c.lab.dir(append([]string{"box", c.name}, parts...)...)
+}
+
+// folders makes the upper layer. Root alone looks into them; the container
+// sees what is in it through its own root.
+func (c *container) folders() error {
+	for _, name := range []string{"upper", "work"} {
+		if err := os.MkdirAll(c.dir(name), 0o755); err != nil {
+			return err
+		}
+	}
+	c.spec.Upper, c.spec.Work = c.dir("upper"), c.dir("work")
+	return nil
+}
+
+// join puts the container into the lab's network.
+func (c *container) join(ctx context.Context) error {
+	e := labnet.Endpoint{Name: c.name, Service: c.service.Name}
+	for _, a := range c.service.Networks {
+		e.On = append(e.On, labnet.Attachment{Network: a.Network, Aliases: a.Aliases, Address: a.Address})
+	}
+	port, err := c.lab.net.Join(ctx, e)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.port = port
+	c.mu.Unlock()
+	c.spec.Net = port.NetNS()
+	return c.files()
+}
+
+func upstream(list []netip.Addr) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range list {
+		out = append(out, netip.AddrPortFrom(a, 53))
+	}
+	return out
+}
+
+// files writes the files by which a container knows its network (hosts(5),
+// resolv.conf(5), hostname(5)), and has them mounted.
+func (c *container) files() error {
+	hosts := []string{"127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"}
+	addresses := c.port.Addresses()
+	for _, network := range sortedKeys(addresses) {
+		hosts = append(hosts, addresses[network].String()+" "+c.spec.Hostname)
+	}
+	for _, line := range c.service.ExtraHosts {
+		name, address, _ := strings.Cut(line, " ")
+		hosts = append(hosts, address+" "+name)
+	}
+	for name, text := range map[string]string{
+		"hosts":       strings.Join(hosts, "\n") + "\n",
+		"hostname":    c.spec.Hostname + "\n",
+		"resolv.conf": fmt.Sprintf("nameserver %s\noptions ndots:0\n", c.port.Resolver()),
+	} {
+		if err := os.WriteFile(c.dir(name), []byte(text), 0o644); err != nil {
+			return err
+		}
+		c.spec.Mounts = append(c.spec.Mounts, box.Mount{Type: "bind", Source: c.dir(name), Target: "/etc/" + name})
+	}
+	return nil
+}
+
+// copyTree copies the folder from into the folder to, and makes to like it.
+func copyTree(to, from string) error {
+	if err := confs.CopyDir(to, from); err != nil { // owners, modes, links and attributes too
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(from, &st); err != nil {
+		return err
+	}
+	return errors.Join(os.Chown(to, int(st.Uid), int(st.Gid)), unix.Chmod(to, st.Mode&0o7777))
+}
+
+// mounts has what the file says mounted: binds, volumes and tmpfs.
+func (c *container) mounts() error {
+	for n, m := range c.service.Mounts {
+		mount := box.Mount{
+			Type: m.Type, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
+			Recursive: m.Recursive, Propagation: m.Propagation,
+			SizeBytes: m.SizeBytes, Mode: m.Mode, Options: m.Options,
+		}
+		var err error
+		switch m.Type {
+		case "volume":
+			mount.Type = "bind"
+			mount.Source, err = c.volume(n, m)
+		case "bind":
+			err = c.bindSource(m)
+		}
+		if err != nil {
+			return err
+		}
+		c.spec.Mounts = append(c.spec.Mounts, mount)
+	}
+	return nil
+}
+
+func (c *container) bindSource(m Mount) error {
+	_, err := os.Stat(m.Source)
+	if os.IsNotExist(err) && m.Create {
+		return os.MkdirAll(m.Source, 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("bind %s to %s: %w", m.Source, m.Target, err)
+	}
+	return nil
+}
+
+// volume returns the folder of a volume. A new one is filled with what the
+// image has in its place, as Docker does.
+func (c *container) volume(n int, m Mount) (string, error) {
+	name := m.Source
+	if name == "" {
+		name = fmt.Sprintf("%s.%d", c.name, n)
+	}
+	c.lab.volumes.Lock()
+	defer c.lab.volumes.Unlock()
+	dir := c.lab.dir("volumes", name)
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	next := dir + ".next"
+	if err := os.MkdirAll(next, 0o755); err != nil {
+		return "", err
+	}
+	if !m.NoCopy {
+		if err := c.fill(next, m.Target); err != nil {
+			return "", fmt.Errorf("fill volume %s: %w", name, err)
+		}
+	}
+	return dir, os.Rename(next, dir)
+}
+
+// fill copies what the image has at target, owner and mode included.
+func (c *container) fill(dir, target string) error {
+	return box.WithRoot(c.spec.Lower, func(root string) error {
+		from, err := securejoin.SecureJoin(root, target) // nobody changes the image meanwhile
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(from)
+		if os.IsNotExist(err) || err == nil && !info.IsDir() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return copyTree(dir, from)
+	})
+}

@@ -1,0 +1,148 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// Selector finds containers of the lab. All that it is told must hold; told
+// nothing, it finds every one.
+type Selector struct {
+	Service   string            `json:"service,omitempty" jsonschema:"the service of the Compose file"`
+	Container string            `json:"container,omitempty" jsonschema:"one replica of a service, such as web-1"`
+	Labels    map[string]string `json:"labels,omitempty" jsonschema:"labels that the service must have"`
+
+	current *Current
+}
+
+// Selectors returns a function that makes selectors of the current lab.
+func Selectors(current *Current) func() experiment.Selector {
+	return func() experiment.Selector { return &Selector{current: current} }
+}
+
+// InLab implements experiment.InLab.
+func (s *Selector) InLab() bool { return true }
+
+// Select implements experiment.Selector. A container of a lab that is not up
+// yet has no process.
+func (s *Selector) Select(context.Context) ([]experiment.Target, error) {
+	scene := s.current.get()
+	if scene == nil {
+		return nil, errors.New("there is no lab")
+	}
+	boxes, err := scene.boxes()
+	if err != nil {
+		return nil, err
+	}
+	var found []experiment.Target
+	for _, b := range boxes {
+		if !s.matches(b) {
+			continue
+		}
+		t, err := s.target(b)
+		if errors.Is(err, experiment.ErrGone) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, t)
+	}
+	if len(found) == 0 {
+		return nil, s.none(boxes)
+	}
+	experiment.SortTargets(found)
+	return found, nil
+}
+
+// Scope returns how many containers of the lab run, or are to.
+func (s *Selector) Scope(context.Context) (running int, err error) {
+	scene := s.current.get()
+	if scene == nil {
+		return 0, errors.New("there is no lab")
+	}
+	boxes, err := scene.boxes()
+	for _, b := range boxes {
+		if b.Starts == 0 || b.Process.PID != 0 {
+			running++
+		}
+	}
+	return running, err
+}
+
+func (s *Selector) matches(b Box) bool {
+	for name, value := range s.Labels {
+		if got, ok := b.Labels[name]; !ok || got != value {
+			return false
+		}
+	}
+	return (s.Service == "" || s.Service == b.Service) && (s.Container == "" || s.Container == b.Name)
+}
+
+// target resolves a container to handles. One that does not run is gone; one
+// that was never launched is pending, and has no handle yet.
+func (s *Selector) target(b Box) (experiment.Target, error) {
+	t := experiment.Target{}
+	switch {
+	case b.Starts == 0:
+		t.ID = "native:" + b.Name
+	case b.Process.PID == 0 || !s.current.live.Alive(b.Process):
+		return t, experiment.ErrGone
+	default:
+		var err error
+		if t, err = s.current.live.Target(b.Process.PID); err != nil {
+			return t, err
+		}
+		if len(t.PIDs) == 0 || t.PIDs[0] != b.Process {
+			return t, experiment.ErrGone
+		}
+		t.ID = fmt.Sprintf("native:%s:%d:%d", b.Name, b.Process.PID, b.Process.Start)
+	}
+	t.Kind, t.Name, t.Workload, t.Labels = "native", b.Name, b.Service, b.Labels
+	t.Runtime = &experiment.RuntimeRef{Runtime: "simian", ID: b.Name, Restart: b.Policy}
+	return t, nil
+}
+
+// none says why nothing was found, and what there is.
+func (s *Selector) none(boxes []Box) error {
+	var names, down []string
+	for _, b := range boxes {
+		if !slices.Contains(names, b.Service) {
+			names = append(names, b.Service)
+		}
+		if s.matches(b) {
+			down = append(down, b.Name)
+		}
+	}
+	if len(down) > 0 {
+		return fmt.Errorf("%s: not running: %w", strings.Join(down, ", "), experiment.ErrNoMatch)
+	}
+	hint := ""
+	if near := experiment.Nearest(s.Service, names); s.Service != "" && near != "" {
+		hint = fmt.Sprintf(" (did you mean %q?)", near)
+	}
+	return fmt.Errorf("no container of the lab is %s%s: %w\n        services: %s", s, hint, experiment.ErrNoMatch, strings.Join(names, " "))
+}
+
+// String is the selector in words.
+func (s *Selector) String() string {
+	var words []string
+	if s.Service != "" {
+		words = append(words, "service "+s.Service)
+	}
+	if s.Container != "" {
+		words = append(words, "container "+s.Container)
+	}
+	for _, name := range sortedKeys(s.Labels) {
+		words = append(words, fmt.Sprintf("label %s=%s", name, s.Labels[name]))
+	}
+	if len(words) == 0 {
+		return "any"
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,160 @@
+package native
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/simianhq/simian/internal/box"
+	"github.com/simianhq/simian/internal/image"
+	"github.com/simianhq/simian/internal/seccomp"
+)
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// source is what a container's root is made of, in words.
+func (s *Service) source() string {
+	if s.Rootfs != "" {
+		return s.Rootfs
+	}
+	return s.Image
+}
+
+// caps returns the capabilities of a container, with CAP_, sorted: Docker's
+// default, without those dropped, with those added.
+func (s *Service) caps() []string {
+	has := map[string]bool{}
+	for _, c := range box.DefaultCaps() {
+		has[strings.TrimPrefix(c, "CAP_")] = true
+	}
+	if slices.Contains(s.CapDrop, "ALL") {
+		clear(has)
+	}
+	if slices.Contains(s.CapAdd, "ALL") {
+		for _, c := range box.Capabilities() {
+			has[strings.TrimPrefix(c, "CAP_")] = true
+		}
+	}
+	for _, c := range s.CapAdd {
+		has[c] = true
+	}
+	for _, c := range s.CapDrop {
+		delete(has, c)
+	}
+	delete(has, "ALL")
+	var caps []string
+	for _, c := range sortedKeys(has) {
+		caps = append(caps, "CAP_"+c)
+	}
+	return caps
+}
+
+// filter compiles the seccomp profile; nil is none.
+func (s *Service) filter(caps []string) ([]unix.SockFilter, error) {
+	switch s.Seccomp {
+	case "unconfined":
+		return nil, nil
+	case "":
+		return seccomp.Default(caps)
+	}
+	return seccomp.Load(s.Seccomp, caps)
+}
+
+// prepare works out what is known before anything is made: the process by file
+// and image.
+func (c *container) prepare() error {
+	s := c.service
+	var config image.Config
+	lower := []string{s.Rootfs}
+	if c.image != nil {
+		config, lower = c.image.Config, c.image.Layers
+	}
+	args, err := config.Process(s.Entrypoint, s.Command)
+	if err != nil {
+		return err
+	}
+	caps := s.caps()
+	filter, err := s.filter(caps)
+	if err != nil {
+		return err
+	}
+	c.health = c.healthCheck(config)
+	c.spec = box.Spec{
+		Name: c.name, Hostname: or(s.Hostname, c.name),
+		Args: args, Env: c.env(config), Dir: or(s.Dir, config.WorkingDir), User: or(s.User, config.User),
+		Lower: lower, ReadOnly: s.ReadOnly,
+		Caps: caps, Seccomp: filter, NoNewPrivs: s.NoNewPrivs, Init: s.Init,
+		Sysctls: s.Sysctls, Ulimits: s.Ulimits, ShmBytes: s.ShmBytes,
+	}
+	return nil
+}
+
+// healthCheck returns the file's, or else the image's.
+func (c *container) healthCheck(config image.Config) *Health {
+	h := c.service.Health
+	if h == nil && config.Health != nil {
+		i := config.Health
+		h = &Health{
+			Test: i.Test, Interval: i.Interval, Timeout: i.Timeout,
+			StartPeriod: i.StartPeriod, StartInterval: i.StartInterval, Retries: i.Retries,
+		}
+	}
+	return h.withDefaults()
+}
+
+// env returns the environment: the image's, and the file's on top.
+func (c *container) env(config image.Config) []string {
+	vars := map[string]string{"PATH": defaultPath, "HOSTNAME": or(c.service.Hostname, c.name)}
+	for _, list := range [][]string{config.Env, c.service.Env} {
+		for _, pair := range list {
+			name, value, _ := strings.Cut(pair, "=")
+			vars[name] = value
+		}
+	}
+	env := make([]string, 0, len(vars))
+	for _, name := range sortedKeys(vars) {
+		env = append(env, name+"="+vars[name])
+	}
+	return env
+}
+
+// execSpec is a further process in the container.
+func (c *container) execSpec(args []string) box.ExecSpec {
+	return box.ExecSpec{
+		Args: args, Env: c.spec.Env, Dir: c.spec.Dir, User: c.spec.User,
+		Caps: c.spec.Caps, Seccomp: c.spec.Seccomp, NoNewPrivs: c.spec.NoNewPrivs,
+	}
+}
+
+func or(v, otherwise string) string {
+	if v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// stopSignal is the signal that asks the container to end.
+func (c *container) stopSignal() unix.Signal {
+	name := c.service.StopSignal
+	if name == "" && c.image != nil {
+		name = c.image.Config.StopSignal
+	}
+	if s := unix.SignalNum("SIG" + strings.TrimPrefix(name, "SIG")); s != 0 {
+		return s
+	}
+	return unix.SIGTERM
+}
+
+// errorAt says where in the Compose file what is wrong stands.
+func (p *Project) errorAt(s *Service, key string, err error) error {
+	where := "services." + s.Name
+	if key != "" {
+		where += "." + key
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}

@@ -1,0 +1,138 @@
+// Command inside is what the containers of the tests run: one static binary,
+// alone in its root.
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if len(os.Args) < 2 {
+		fail("want a command")
+	}
+	commands := map[string]func(args []string){
+		"serve": serve, "exit": exit, "get": get, "sleep": sleep, "write": write, "cat": cat,
+		"crash-once": crashOnce, "stubborn": stubborn, "gentle": gentle, "lookup": lookup, "eat": eat, "env": env,
+	}
+	run, ok := commands[os.Args[1]]
+	if !ok {
+		fail("no such command: " + os.Args[1])
+	}
+	run(os.Args[2:])
+}
+
+func fail(words string) {
+	fmt.Fprintln(os.Stderr, words)
+	os.Exit(1)
+}
+
+func check(err error) {
+	if err != nil {
+		fail(err.Error())
+	}
+}
+
+// serve answers with the container's name; after a delay, if one is given.
+func serve(args []string) {
+	if len(args) > 1 {
+		d, err := time.ParseDuration(args[1])
+		check(err)
+		time.Sleep(d)
+	}
+	name, _ := os.Hostname()
+	http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, name) })
+	fmt.Println("serving on " + args[0])
+	check(http.ListenAndServe(args[0], nil))
+}
+
+func exit(args []string) {
+	code, err := strconv.Atoi(args[0])
+	check(err)
+	fmt.Println("goodbye")
+	os.Exit(code)
+}
+
+func get(args []string) {
+	r, err := http.Get(args[0])
+	check(err)
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		fail(r.Status)
+	}
+	_, _ = io.Copy(os.Stdout, r.Body)
+}
+
+func sleep([]string) { time.Sleep(time.Hour) }
+
+func write(args []string) {
+	check(os.WriteFile(args[0], []byte(strings.Join(args[1:], " ")), 0o644))
+}
+
+func cat(args []string) {
+	for _, path := range args {
+		data, err := os.ReadFile(path)
+		check(err)
+		fmt.Print(string(data))
+	}
+	time.Sleep(time.Hour)
+}
+
+// crashOnce fails the first time that it is started, and stays the next.
+func crashOnce(args []string) {
+	if _, err := os.Stat(args[0]); err == nil {
+		time.Sleep(time.Hour)
+	}
+	check(os.WriteFile(args[0], nil, 0o644))
+	os.Exit(7)
+}
+
+// stubborn does not end when it is asked to.
+func stubborn([]string) {
+	signal.Ignore(syscall.SIGTERM)
+	fmt.Println("ready")
+	time.Sleep(time.Hour)
+}
+
+// gentle says which signal ended it.
+func gentle([]string) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGUSR1)
+	fmt.Println("ready")
+	fmt.Println("ended by", <-c)
+}
+
+func lookup(args []string) {
+	list, err := net.LookupHost(args[0])
+	check(err)
+	fmt.Println(strings.Join(list, " "))
+}
+
+// eat takes memory until the kernel minds.
+func eat([]string) {
+	var all [][]byte
+	for {
+		b := make([]byte, 1<<20)
+		for i := range b {
+			b[i] = 1
+		}
+		all = append(all, b)
+		if len(all)%16 == 0 {
+			fmt.Println(len(all), "MiB")
+		}
+	}
+}
+
+func env([]string) {
+	for _, e := range os.Environ() {
+		fmt.Println(e)
+	}
+}
