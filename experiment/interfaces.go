@@ -107,6 +107,10 @@ type (
 	// (a file, a runtime's object) and must be taken back after a reboot too.
 	Durable interface{ Durable() bool }
 
+	// Leaning says, on an op without an undo, what brings back what it takes
+	// away, as the plan has read it: "restart: always". "" says that nothing
+	// does.
+	Leaning interface{ Leans() string }
 	// InLab says, on a selector, that its targets are containers of the
 	// experiment's lab, which come and go with it.
 	InLab interface{ InLab() bool }

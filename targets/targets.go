@@ -4,13 +4,15 @@ package targets
 import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/targets/native"
 	"github.com/simianhq/simian/targets/process"
 )
 
 // All returns every selector, by the name that files call it. They read the
-// host through fs.
-func All(fs proc.FS) experiment.Catalog[experiment.Selector] {
+// host through fs, and find containers in the current lab.
+func All(fs proc.FS, lab *native.Current) experiment.Catalog[experiment.Selector] {
 	return experiment.Catalog[experiment.Selector]{
+		"native":  native.Selectors(lab),
 		"process": process.New(fs),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -21,6 +22,7 @@ import (
 	"github.com/simianhq/simian/internal/report"
 	"github.com/simianhq/simian/monkeys"
 	"github.com/simianhq/simian/targets"
+	"github.com/simianhq/simian/targets/native"
 )
 
 // app is what the commands share: the streams, and the wiring.
@@ -28,21 +30,27 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	fs             proc.FS
-	dir            string // of journals and history
+	lab            *native.Current // of the experiment that this process runs
+	dir            string          // of journals and history
 
 	tweak func(*engine.Engine) // of tests: changes how an engine is wired
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, fs: proc.Host(), dir: journal.Dir()}
+	fs := proc.Host()
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, fs: fs, lab: native.NewCurrent(fs), dir: journal.Dir()}
 }
 
 func (a *app) loader() experiment.Loader {
-	return experiment.Loader{Faults: monkeys.Faults(a.fs), Targets: targets.All(a.fs), Probes: probe.All(probe.Env{})}
+	return experiment.Loader{
+		Faults: monkeys.Faults(a.fs), Targets: targets.All(a.fs, a.lab), Probes: probe.All(probe.Env{Dial: a.lab.Dial}),
+	}
 }
 
 func (a *app) codec() experiment.Codec {
-	return experiment.Codec{Ops: op.All(a.fs), Targets: targets.All(a.fs)}
+	ops := op.All(a.fs)
+	maps.Copy(ops, native.Ops(a.fs))
+	return experiment.Codec{Ops: ops, Targets: targets.All(a.fs, a.lab)}
 }
 
 // reader opens the journals without changing anything.
@@ -90,8 +98,9 @@ func (a *app) engine(w *writable) *engine.Engine {
 		Boot:    proc.BootTime,
 		Version: version(),
 		Load: func(traffic []experiment.Traffic) (engine.Load, error) {
-			return probe.NewLoad(probe.Env{}, traffic)
+			return probe.NewLoad(probe.Env{Dial: a.lab.Dial}, traffic)
 		},
+		Struck: func(run experiment.RunID) { a.lab.Strike(native.LabDir(a.dir, run)) },
 		Guardian: guard.Guard{FS: a.fs, TakeBack: func(run experiment.RunID, cause experiment.Cause) []string {
 			return []string{"simian", "rollback", "--state", a.dir, "--cause", string(cause), string(run)}
 		}},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -115,11 +116,10 @@ undo. It changes nothing. Run plans again: what it finds then may differ.
 			if err != nil {
 				return err
 			}
-			plans, err := a.engine(nil).Plan(c.Context(), x, "plan")
+			view, err := a.plan(c.Context(), x)
 			if err != nil {
 				return place(x, err)
 			}
-			view := planOf(x, plans)
 			if asJSON {
 				return writeJSON(a.stdout, view)
 			}
@@ -129,6 +129,28 @@ undo. It changes nothing. Run plans again: what it finds then may differ.
 	file.add(c)
 	out.add(c)
 	return c
+}
+
+// plan plans x, and the lab that it launches.
+func (a *app) plan(ctx context.Context, x *experiment.Experiment) (plan, error) {
+	const run = "plan" // in the place of its name
+	e := a.engine(nil)
+	closeLab, err := a.withLab(ctx, e, x)
+	if err != nil {
+		return plan{}, err
+	}
+	defer closeLab()
+	plans, err := e.Plan(ctx, x, run)
+	if err != nil {
+		return plan{}, err
+	}
+	view := planOf(x, plans)
+	steps, err := e.PlanLab(run)
+	for _, s := range steps {
+		do, undo := engine.Describe(s)
+		view.Lab = append(view.Lab, planStep{do, undo})
+	}
+	return view, err
 }
 
 func writeJSON(w io.Writer, v any) error {
@@ -142,6 +164,7 @@ func writeJSON(w io.Writer, v any) error {
 type plan struct {
 	Experiment string       `json:"experiment"`
 	Seed       uint64       `json:"seed"`
+	Lab        []planStep   `json:"lab,omitempty"` // what launching it takes
 	Actions    []planAction `json:"actions"`
 }
 
@@ -153,6 +176,7 @@ type planAction struct {
 	Scope   int          `json:"scope"` // running targets that the selector found
 	Limited string       `json:"limited,omitempty"`
 	For     string       `json:"for,omitempty"`
+	Pending bool         `json:"pending,omitzero"` // its steps are planned once the lab is up
 	Steps   []planStep   `json:"steps"`
 }
 
@@ -178,6 +202,7 @@ func planOf(x *experiment.Experiment, plans []engine.ActionPlan) plan {
 		}
 		for _, t := range p.Targets {
 			target := planTarget{Kind: t.Kind, Name: t.Name, ID: t.ID}
+			action.Pending = action.Pending || p.Pending
 			for _, pid := range t.PIDs {
 				target.PIDs = append(target.PIDs, pid.PID)
 			}
@@ -199,6 +224,10 @@ func (p plan) print(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "%s: %s, %s, %s; nothing was changed\n", p.Experiment,
 		count(len(p.Actions), "action"), count(targets, "target"), count(steps, "step"))
+	if len(p.Lab) > 0 {
+		fmt.Fprintln(w, "  lab")
+		printSteps(w, p.Lab)
+	}
 	for _, a := range p.Actions {
 		a.print(w)
 	}
@@ -225,11 +254,10 @@ func (a planAction) print(w io.Writer) {
 		}
 		fmt.Fprintf(w, "    → %s %s%s\n", t.Kind, report.Printable(t.Name), pid)
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	for i, s := range a.Steps {
-		fmt.Fprintf(tw, "    %3d  %s\tundo  %s\n", i+1, report.Printable(s.Do), report.Printable(s.Undo))
+	if a.Pending {
+		fmt.Fprintln(w, "    its steps are planned once the lab is up")
 	}
-	_ = tw.Flush()
+	printSteps(w, a.Steps)
 	fmt.Fprintf(w, "    blast radius: %d of %s", len(a.Targets), count(a.Scope, "running target"))
 	if a.Limited != "" {
 		fmt.Fprintf(w, "; %s", a.Limited)
@@ -237,9 +265,24 @@ func (a planAction) print(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
+func printSteps(w io.Writer, steps []planStep) {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for i, s := range steps {
+		fmt.Fprintf(tw, "    %3d  %s\tundo  %s\n", i+1, report.Printable(s.Do), report.Printable(s.Undo))
+	}
+	_ = tw.Flush()
+}
+
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// writeJSONLine writes v as JSON on one line.
+func writeJSONLine(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
 }

@@ -123,7 +123,7 @@ Simian itself is killed.`,
 	root.PersistentFlags().StringVar(&a.dir, "state", a.dir, "directory of journals and history")
 	root.AddCommand(a.runCommand(), a.planCommand(), a.validateCommand(), a.schemaCommand(),
 		a.rollbackCommand(), a.statusCommand(), a.runsCommand(), a.reportCommand(), a.reindexCommand(),
-		a.listCommand(), a.checkCommand(), a.versionCommand())
+		a.labCommand(), a.imageCommand(), a.logsCommand(), a.listCommand(), a.checkCommand(), a.versionCommand())
 	root.SuggestionsMinimumDistance = 2
 	return root
 }

@@ -152,6 +152,11 @@ func (a *app) runExperiment(ctx context.Context, x *experiment.Experiment, o run
 	live := a.live(quiet)
 	e := a.engine(w)
 	e.Notify, e.System, e.Slack = live.event, a.system(o.unguarded), o.slack
+	closeLab, err := a.withLab(ctx, e, x)
+	if err != nil {
+		return nil, err
+	}
+	defer closeLab()
 	run, err := e.Run(ctx, x)
 	live.close()
 	if run == "" {

@@ -204,6 +204,9 @@ func (n *ending) close(clean bool, journal error) error {
 // Describe writes a step and its undo in two columns, for plan.
 func Describe(s experiment.PlannedStep) (do, undo string) {
 	if s.Undo == nil {
+		if by := leans(s.Do); by != "" {
+			return s.Do.String(), "the platform starts it again (" + by + ")"
+		}
 		return s.Do.String(), "none"
 	}
 	return s.Do.String(), strings.TrimSpace(s.Undo.String())

@@ -33,7 +33,7 @@ const (
 const DefaultSlack = 30 * time.Second
 
 // Engine runs experiments and takes runs back. All fields but Lab, LabSummary,
-// Load, Notify and Slack are needed.
+// Struck, Load, Notify and Slack are needed.
 type Engine struct {
 	Journals Journals
 	Handles  Handles
@@ -44,6 +44,8 @@ type Engine struct {
 
 	Lab        Lab                   // what the run launches; nil where it launches nothing
 	LabSummary experiment.LabSummary // of the lab that it launches or strikes
+
+	Struck func(experiment.RunID) // is told, before a rollback, which standing lab the run struck; may be nil
 
 	Load   func([]experiment.Traffic) (Load, error)
 	Notify func(*experiment.Event) // is shown each event, in order, once it is in the journal

@@ -56,10 +56,14 @@ func (r *runner) launch(ctx context.Context) error {
 		return err
 	}
 	start := time.Now()
-	within, cancel := r.labDeadline(ctx)
+	within := r.x.Spec.Lab.Within
+	upBy, cancel := context.WithTimeout(ctx, within.D())
 	defer cancel()
-	if err := lab.Up(within, steps, r.applyStep, r.note); err != nil {
-		return cut(within, fmt.Errorf("launch the lab: %w", err))
+	if err := lab.Up(upBy, steps, r.applyStep, r.note); err != nil {
+		if upBy.Err() != nil && ctx.Err() == nil {
+			return fmt.Errorf("launch the lab: not up and healthy within %s: %w", within, err)
+		}
+		return cut(ctx, fmt.Errorf("launch the lab: %w", err))
 	}
 	r.log(experiment.Event{Kind: experiment.EventLabUp, Seconds: time.Since(start).Seconds(), Containers: containers(steps)})
 	return interrupted(ctx)
@@ -73,14 +77,6 @@ func containers(steps []experiment.PlannedStep) int {
 		}
 	}
 	return n
-}
-
-// labDeadline bounds how long the lab may take to come up.
-func (r *runner) labDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	within := r.x.Spec.Lab.Within
-	return context.WithTimeoutCause(ctx, within.D(), &Stop{
-		experiment.CauseError, fmt.Sprintf("launch the lab: not up and healthy within %s", within),
-	})
 }
 
 // announceLab writes the lab's steps down. Once it has returned, they are on
@@ -100,10 +96,17 @@ func (r *runner) note(m experiment.ContainerMark) {
 	r.log(experiment.Event{Kind: experiment.EventContain, Container: &m})
 }
 
-// stand keeps the lab until ctx ends.
+// stopper is an ability of a lab: it asks its containers to end, and gives
+// them the time they may take.
+type stopper interface{ Stop(ctx context.Context) }
+
+// stand keeps the lab until ctx ends, and then has its containers stopped.
 func (r *runner) stand(ctx context.Context) error {
 	r.up(r.run)
 	<-ctx.Done()
+	if s, ok := r.engine.Lab.(stopper); ok {
+		s.Stop(context.WithoutCancel(ctx))
+	}
 	return interrupted(ctx)
 }
 

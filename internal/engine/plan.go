@@ -13,7 +13,8 @@ import (
 // ActionPlan is what an action would do now.
 type ActionPlan struct {
 	experiment.Plan
-	Steps []experiment.PlannedStep
+	Steps   []experiment.PlannedStep
+	Pending bool // targets are not there yet: their steps are planned once the lab is up
 }
 
 // counter is an ability of a selector that may name a target by its identity,
@@ -28,6 +29,20 @@ type counter interface {
 func countsApart(s experiment.Selector) (counter, bool) {
 	c, ok := s.(counter)
 	return c, ok && c.ByIdentity()
+}
+
+// scoper is an ability of a selector that finds its targets among others, such
+// as the containers of a lab: percentages of the blast radius are of them all.
+type scoper interface {
+	Scope(ctx context.Context) (running int, err error)
+}
+
+// scope returns how many running targets a percentage is of.
+func scope(ctx context.Context, s experiment.Selector, found []experiment.Target) (int, error) {
+	if all, ok := s.(scoper); ok {
+		return all.Scope(ctx)
+	}
+	return len(found), nil
 }
 
 // planner selects, limits and plans. It keeps what the run has touched, so
@@ -94,7 +109,10 @@ func (p *planner) action(ctx context.Context, i, strike int) (*ActionPlan, error
 	if err != nil {
 		return nil, &ActionError{i, "target", err}
 	}
-	plan := &ActionPlan{Plan: experiment.Plan{Scope: len(found), Strike: strike}}
+	plan := &ActionPlan{Plan: experiment.Plan{Strike: strike}}
+	if plan.Scope, err = scope(ctx, a.Target.Selector, found); err != nil {
+		return nil, &ActionError{i, "target", err}
+	}
 	if strike == 1 {
 		plan.Strike = 0
 	}
@@ -102,11 +120,12 @@ func (p *planner) action(ctx context.Context, i, strike int) (*ActionPlan, error
 		return nil, &ActionError{i, "target", err}
 	}
 	p.noteNormal(plan.Workloads)
-	if plan.Targets, plan.Limited, err = p.limit(a, i, strike, found); err != nil {
+	if plan.Targets, plan.Limited, err = p.limit(a, i, strike, found, plan.Scope); err != nil {
 		return nil, err
 	}
 	for _, t := range plan.Targets {
 		if pending(a, t) {
+			plan.Pending = true
 			continue
 		}
 		if err := p.engine.System.Check(ctx, t); err != nil {
@@ -135,7 +154,7 @@ func (p *planner) target(ctx context.Context, i int, t experiment.Target, plan *
 		return &ActionError{i, "fault", fmt.Errorf("plan %s of %s: %w", a.Type, t.Name, err)}
 	}
 	for _, s := range steps {
-		if s.Undo == nil && !a.Irreversible {
+		if s.Undo == nil && !a.Irreversible && leans(s.Do) == "" {
 			return &ActionError{i, "fault", fmt.Errorf("%s: Simian cannot take this back, and nothing says that %s is restarted: say irreversible: true if that is meant", s.Do, t.Name)}
 		}
 		if b, ok := s.Do.(experiment.Backed); ok {
@@ -145,6 +164,14 @@ func (p *planner) target(ctx context.Context, i int, t experiment.Target, plan *
 		plan.Steps = append(plan.Steps, experiment.PlannedStep{N: p.steps, Target: t.ID, Step: s})
 	}
 	return nil
+}
+
+// leans returns what brings back what do takes away, "" where nothing does.
+func leans(do experiment.Op) string {
+	if l, ok := do.(experiment.Leaning); ok {
+		return l.Leans()
+	}
+	return ""
 }
 
 // workloads counts the running targets of each workload among found; of those
@@ -169,14 +196,14 @@ func workloads(ctx context.Context, s experiment.Selector, found []experiment.Ta
 }
 
 // limit draws from found what the mode says and the blast radius allows.
-func (p *planner) limit(a experiment.Action, i, strike int, found []experiment.Target) ([]experiment.Target, string, error) {
+func (p *planner) limit(a experiment.Action, i, strike int, found []experiment.Target, scope int) ([]experiment.Target, string, error) {
 	rng := rand.New(rand.NewPCG(p.seed, uint64(i)<<32|uint64(strike)))
 	order := rng.Perm(len(found))
 	want, err := draw(a.Target, len(found), rng)
 	if err != nil {
 		return nil, "", &ActionError{i, "target/mode", err}
 	}
-	budget, why, err := p.budget(found)
+	budget, why, err := p.budget(found, scope)
 	if err != nil {
 		return nil, "", err
 	}
@@ -243,19 +270,19 @@ func draw(t experiment.TargetSpec, n int, rng *rand.Rand) (int, error) {
 
 // budget returns how many targets more the run may touch, -1 where there is
 // no bound, and the bound in words.
-func (p *planner) budget(found []experiment.Target) (int, string, error) {
+func (p *planner) budget(found []experiment.Target, scope int) (int, string, error) {
 	b := p.x.Spec.BlastRadius
 	limit, why := -1, ""
 	if b.Targets > 0 {
 		limit, why = b.Targets, fmt.Sprintf("targets: %d", b.Targets)
 	}
 	if b.Percent != nil {
-		share := int(float64(*b.Percent) * float64(len(found)) / 100)
+		share := int(float64(*b.Percent) * float64(scope) / 100)
 		if share == 0 {
-			return 0, "", &ActionError{-1, "blastRadius/percent", fmt.Errorf("%v %% of %d running targets is 0 (rounded down): give a larger percent", float64(*b.Percent), len(found))}
+			return 0, "", &ActionError{-1, "blastRadius/percent", fmt.Errorf("%v %% of %d running targets is 0 (rounded down): give a larger percent", float64(*b.Percent), scope)}
 		}
 		if limit < 0 || share < limit {
-			limit, why = share, fmt.Sprintf("percent: %v of %d", float64(*b.Percent), len(found))
+			limit, why = share, fmt.Sprintf("percent: %v of %d", float64(*b.Percent), scope)
 		}
 	}
 	if limit < 0 {
@@ -285,18 +312,23 @@ func (p *planner) inUse(found []experiment.Target) int {
 // replan finds a target in the place of one that is gone: the same workload,
 // and not touched yet.
 func (p *planner) replan(ctx context.Context, i int, gone experiment.Target) (*ActionPlan, error) {
-	found, err := p.x.Spec.Method[i].Target.Selector.Select(ctx)
+	selector := p.x.Spec.Method[i].Target.Selector
+	found, err := selector.Select(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if budget, why, err := p.budget(found); err != nil || budget == 0 {
+	running, err := scope(ctx, selector, found)
+	if err != nil {
+		return nil, err
+	}
+	if budget, why, err := p.budget(found, running); err != nil || budget == 0 {
 		return nil, errors.Join(err, fmt.Errorf("%s left, and the blast radius (%s) allows no other in its place", gone.Name, why))
 	}
 	for _, t := range found {
 		if _, old := p.touched[t.ID]; old || t.Workload != gone.Workload {
 			continue
 		}
-		plan := &ActionPlan{Plan: experiment.Plan{Scope: len(found), Targets: []experiment.Target{t}, Workloads: map[string]int{}}}
+		plan := &ActionPlan{Plan: experiment.Plan{Scope: running, Targets: []experiment.Target{t}, Workloads: map[string]int{}}}
 		if err := p.engine.System.Check(ctx, t); err != nil {
 			return nil, err
 		}

@@ -264,6 +264,9 @@ func (t *tail) log(ev experiment.Event) {
 
 func (t *tail) finish(cause experiment.Cause, patient bool, damage error) error {
 	p := t.past
+	if lab := p.header.Experiment.Lab; lab != nil && lab.Struck != "" && t.engine.Struck != nil {
+		t.engine.Struck(lab.Struck)
+	}
 	if !p.ended {
 		t.log(experiment.Event{Kind: experiment.EventTakeBack, Cause: cause})
 	}

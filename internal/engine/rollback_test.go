@@ -68,6 +68,7 @@ func (l *lab) crashes(spec string) []crash {
 	c := &camera{Store: l.store, lab: l}
 	real := l.engine
 	l.engine = l.newEngine(c)
+	l.engine.Lab, l.engine.LabSummary = real.Lab, real.LabSummary
 	o := l.run(spec)
 	must(l.t, o.err)
 	l.engine = real

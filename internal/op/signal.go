@@ -18,8 +18,9 @@ import (
 // reach another that was given the same pid.
 type Signal struct {
 	Process experiment.ProcessID `json:"process"`
-	Name    string               `json:"name"`   // of the process, for people
-	Signal  string               `json:"signal"` // KILL, TERM, HUP …
+	Name    string               `json:"name"`              // of the process, for people
+	Signal  string               `json:"signal"`            // KILL, TERM, HUP …
+	Restart string               `json:"restart,omitempty"` // the policy that starts it again; "" is none that surely does
 
 	fs proc.FS
 }
@@ -50,6 +51,14 @@ func SignalNames() []string {
 // String implements experiment.Op.
 func (s *Signal) String() string {
 	return fmt.Sprintf("kill %s %s (pid %d)", s.Signal, s.Name, s.Process.PID)
+}
+
+// Leans implements experiment.Leaning.
+func (s *Signal) Leans() string {
+	if s.Restart == "" {
+		return ""
+	}
+	return "restart: " + s.Restart
 }
 
 // Handles implements experiment.Handled.

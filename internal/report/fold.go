@@ -41,6 +41,7 @@ type Folder struct {
 	checks   []*checkFold
 	grid     grid
 	actions  []actionFold
+	lab      labFold
 	steps    map[int]*stepFold
 	injected *experiment.BootTime // the first fault in force
 	stops    []stop
@@ -115,6 +116,8 @@ func (f *Folder) change(e *experiment.Event) {
 		f.act(e)
 	case experiment.EventApplied, experiment.EventVerified, experiment.EventUndone, experiment.EventUndoFail:
 		f.step(e)
+	case experiment.EventLabUp, experiment.EventContain:
+		f.lab.add(e)
 	case experiment.EventResidue:
 		f.found.residue = append(f.found.residue, e.Lines...)
 		if len(e.Lines) == 0 {
@@ -132,6 +135,7 @@ func (f *Folder) begin(e *experiment.Event) {
 		return
 	}
 	f.header, f.started = e.Header, moment{e.Wall, e.Boot}
+	f.lab.begin(e.Header.Experiment.Lab)
 	for _, c := range e.Header.Experiment.Checks {
 		f.checks = append(f.checks, &checkFold{CheckSummary: c, keep: kept(&c, &e.Header.Experiment)})
 	}
@@ -168,6 +172,7 @@ func (f *Folder) Result() *Result {
 		Faults: f.faults(), Checks: f.checkResults(), Steps: f.countSteps(), Timeline: f.timeline(),
 	}
 	f.describe(r)
+	r.Lab = f.lab.result()
 	if f.finished {
 		r.Ended, r.Residue = f.ended.wall, f.residue()
 		r.Seconds = f.duration()

@@ -93,6 +93,10 @@ func (p *Progress) other(e *experiment.Event) {
 	switch e.Kind {
 	case experiment.EventGuardian:
 		p.guardian(e)
+	case experiment.EventLabUp:
+		p.labUp(e)
+	case experiment.EventContain:
+		p.contain(e)
 	case experiment.EventPlan:
 		p.plan(e)
 	case experiment.EventInjected:
@@ -123,6 +127,19 @@ func (p *Progress) begin(e *experiment.Event) {
 	x := e.Header.Experiment
 	p.tell(e, plain, fmt.Sprintf("%s%s, seed %d", run, x.Name, e.Header.Seed))
 	p.phase = experiment.PhaseBefore
+	if x.Lab != nil && x.Lab.Struck == "" {
+		p.tell(e, plain, "launching the lab "+x.Lab.Name)
+		return
+	}
+	p.awaitSteady(e)
+}
+
+// awaitSteady tells what has to hold before anything is broken.
+func (p *Progress) awaitSteady(e *experiment.Event) {
+	if p.header == nil {
+		return
+	}
+	x := p.header.Experiment
 	if n := len(x.Checks); n > 0 {
 		p.tell(e, plain, fmt.Sprintf("waiting for %s to hold for %s", plural(n, "check", "checks"), humanSeconds(x.SteadyFor.D().Seconds())))
 	}

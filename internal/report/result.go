@@ -32,6 +32,7 @@ type Result struct {
 	RecoveryWithin  float64           `json:"recoveryWithinSeconds,omitzero"`
 	SteadyFor       float64           `json:"steadyForSeconds,omitzero"`
 	Timeline        *Timeline         `json:"timeline,omitempty"`
+	Lab             *Lab              `json:"lab,omitempty"`
 	Gaps            []experiment.Gap  `json:"gaps,omitempty"`
 	Warnings        []string          `json:"warnings,omitempty"` // of no one fault
 	File            string            `json:"file,omitempty"`

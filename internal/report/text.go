@@ -25,10 +25,12 @@ const (
 func Text(w io.Writer, r *Result, style Style) error {
 	p := &page{Style: style, r: r, wide: min(style.width(), widestPage)}
 	p.head()
+	p.lab()
 	p.before()
 	for i := range r.Faults {
 		p.fault(i, &r.Faults[i])
 	}
+	p.ends()
 	p.checks()
 	p.after()
 	p.putBack()

@@ -63,5 +63,25 @@ func (k *Kill) Plan(_ context.Context, _ experiment.RunID, t experiment.Target) 
 	if err := op.CheckSignal(t.PIDs[0], t.Name); err != nil {
 		return nil, err
 	}
-	return []experiment.Step{{Do: op.NewSignal(k.fs, t.PIDs[0], t.Name, k.signal())}}, nil
+	signal := op.NewSignal(k.fs, t.PIDs[0], t.Name, k.signal())
+	signal.Restart = k.restarted(t.Runtime)
+	return []experiment.Step{{Do: signal}}, nil
+}
+
+// restarted returns the policy by which a killed container is surely started
+// again. What ends for another signal than KILL may end well, which is no
+// failure to be restarted on.
+func (k *Kill) restarted(r *experiment.RuntimeRef) string {
+	if r == nil {
+		return ""
+	}
+	switch r.Restart {
+	case "always", "unless-stopped":
+		return r.Restart
+	case "on-failure":
+		if k.signal() == "KILL" {
+			return r.Restart
+		}
+	}
+	return ""
 }

@@ -1,0 +1,43 @@
+package catalog
+
+// seed returns what a new catalogue holds. Ids follow from the order.
+func seed() []Product {
+	return []Product{
+		{Name: "Assam Breakfast", Kind: "tea", Cents: 690, About: "Malty, strong, stands up to milk.", Hue: 18, Popular: 412},
+		{Name: "Earl Grey Blue Flower", Kind: "tea", Cents: 750, About: "Bergamot and cornflowers.", Hue: 215, Popular: 530},
+		{Name: "Darjeeling First Flush", Kind: "tea", Cents: 1490, About: "Light and flowery, picked in March.", Hue: 64, Popular: 231},
+		{Name: "Ceylon Orange Pekoe", Kind: "tea", Cents: 720, About: "Bright and brisk, for the afternoon.", Hue: 30, Popular: 287},
+		{Name: "Keemun Hao Ya", Kind: "tea", Cents: 1190, About: "Winey, with a breath of cocoa.", Hue: 8, Popular: 96},
+		{Name: "Lapsang Souchong", Kind: "tea", Cents: 980, About: "Dried over pine wood.", Hue: 24, Popular: 148},
+		{Name: "Yunnan Gold Tips", Kind: "tea", Cents: 1350, About: "Honey and pepper.", Hue: 44, Popular: 120},
+		{Name: "Sencha Kagoshima", Kind: "tea", Cents: 1120, About: "Steamed, grassy, clear.", Hue: 96, Popular: 344},
+		{Name: "Gyokuro Shade Grown", Kind: "tea", Cents: 2490, About: "Three weeks under straw; sweet.", Hue: 120, Popular: 88},
+		{Name: "Genmaicha", Kind: "tea", Cents: 820, About: "Green tea with toasted rice.", Hue: 74, Popular: 265},
+		{Name: "Matcha Ceremonial", Kind: "tea", Cents: 2890, About: "Stone ground, whisked to a froth.", Hue: 104, Popular: 478},
+		{Name: "Dragonwell", Kind: "tea", Cents: 1690, About: "Pan fired flat leaves, chestnut.", Hue: 86, Popular: 134},
+		{Name: "Jasmine Pearls", Kind: "tea", Cents: 1540, About: "Rolled by hand, scented five nights.", Hue: 138, Popular: 322},
+		{Name: "White Peony", Kind: "tea", Cents: 1390, About: "Buds and first leaves, only dried.", Hue: 160, Popular: 109},
+		{Name: "Tie Guan Yin", Kind: "tea", Cents: 1590, About: "Oolong between orchid and butter.", Hue: 150, Popular: 141},
+		{Name: "Pu-erh Cake 2016", Kind: "tea", Cents: 3200, About: "Ripe, pressed, dark as a cellar.", Hue: 350, Popular: 52},
+		{Name: "Rooibos Vanilla", Kind: "herbs", Cents: 640, About: "Red bush; no caffeine, all night long.", Hue: 12, Popular: 366},
+		{Name: "Peppermint", Kind: "herbs", Cents: 520, About: "Whole leaves, cut in June.", Hue: 140, Popular: 401},
+		{Name: "Chamomile Flowers", Kind: "herbs", Cents: 560, About: "For when it has been a day.", Hue: 52, Popular: 298},
+		{Name: "Lemon Verbena", Kind: "herbs", Cents: 690, About: "Lemon without the sour.", Hue: 80, Popular: 187},
+		{Name: "Ginger and Turmeric", Kind: "herbs", Cents: 680, About: "Hot, yellow and honest.", Hue: 38, Popular: 255},
+		{Name: "Hibiscus and Rosehip", Kind: "herbs", Cents: 590, About: "Ruby red; good cold as well.", Hue: 336, Popular: 176},
+		{Name: "Glass Teapot 0.8 l", Kind: "pots", Cents: 3450, About: "Watch the leaves unfold.", Hue: 190, Popular: 163},
+		{Name: "Tetsubin 0.6 l", Kind: "pots", Cents: 6900, About: "Cast iron, keeps warm for an hour.", Hue: 230, Popular: 71},
+		{Name: "Kyusu with Side Handle", Kind: "pots", Cents: 4800, About: "Tokoname clay, for green tea.", Hue: 16, Popular: 94},
+		{Name: "Brown Betty", Kind: "pots", Cents: 2950, About: "The round one from Staffordshire.", Hue: 22, Popular: 219},
+		{Name: "Gaiwan in Celadon", Kind: "cups", Cents: 2200, About: "Lid, bowl and saucer.", Hue: 158, Popular: 83},
+		{Name: "Stoneware Mug", Kind: "cups", Cents: 1800, About: "Holds 0.4 l; each one is different.", Hue: 204, Popular: 389},
+		{Name: "Double Glass, Pair", Kind: "cups", Cents: 2400, About: "Hot inside, cool outside.", Hue: 184, Popular: 207},
+		{Name: "Raku Bowl", Kind: "cups", Cents: 5400, About: "Made for matcha, crackled.", Hue: 276, Popular: 61},
+		{Name: "Enamel Cup", Kind: "cups", Cents: 950, About: "For the tent and the workshop.", Hue: 222, Popular: 312},
+		{Name: "Bamboo Whisk", Kind: "tools", Cents: 1650, About: "A hundred tines from one piece.", Hue: 58, Popular: 198},
+		{Name: "Infuser Basket", Kind: "tools", Cents: 1290, About: "Fine mesh, fits most mugs.", Hue: 200, Popular: 441},
+		{Name: "Measuring Spoon", Kind: "tools", Cents: 690, About: "Copper; two grams, heaped.", Hue: 28, Popular: 152},
+		{Name: "Kettle Thermometer", Kind: "tools", Cents: 1190, About: "Green tea wants 70 °C.", Hue: 356, Popular: 117},
+		{Name: "Tin with Two Lids", Kind: "tools", Cents: 1450, About: "Keeps the scent in, for 150 g.", Hue: 250, Popular: 174},
+	}
+}

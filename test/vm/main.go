@@ -1,0 +1,125 @@
+// Command vm runs the tests of packages again, under a second kernel: Debian's
+// kernel for clouds in QEMU, with cgroup v2 and nothing else, netem, overlay
+// and AppArmor, none of which need be there on the machine it runs on.
+//
+//	make lab                                        once: QEMU and the kernel
+//	go run ./test/vm ./internal/op ./internal/proc
+//	go run ./test/vm -v -run 'TestFreeze/v2' ./internal/op
+//
+// Each package's test binary, its testdata and a few programs of the host go
+// into an initramfs; its /init runs the binaries one after the other, each in
+// its package's directory, and the machine ends with the last. Nothing of the
+// host's disk or network is in reach.
+//
+// It ends with 0 where all passed, 1 where a test failed or the machine broke,
+// 2 where it could not be done.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+func main() {
+	runtime.LockOSThread() // QEMU dies with the thread that started it: this one
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ok, err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "vm: "+err.Error())
+		os.Exit(2)
+	case !ok:
+		os.Exit(1)
+	}
+}
+
+// options are the flags.
+type options struct {
+	verbose  bool
+	run      string        // which tests, as for go test
+	kernel   string        // its folder in the lab
+	accel    string        // what runs the machine's instructions
+	memory   int           // MiB
+	boot     time.Duration // until the first test
+	timeout  time.Duration // for all of it
+	maySkip  *regexp.Regexp
+	with     []string // files to take along
+	packages []string
+}
+
+func parse(args []string) (options, error) {
+	var o options
+	f := flag.NewFlagSet("vm", flag.ContinueOnError)
+	f.BoolVar(&o.verbose, "v", false, "show all tests, as they run")
+	f.StringVar(&o.run, "run", "", "run only the tests that match the `regexp`")
+	f.Func("may-skip", "fail where a test is skipped for a reason that does not match the `regexp`", func(s string) (err error) {
+		o.maySkip, err = regexp.Compile(s)
+		return err
+	})
+	f.Func("with", "take this `file` of the repository along, such as bin/simian", func(s string) error {
+		o.with = append(o.with, s)
+		return nil
+	})
+	f.StringVar(&o.kernel, "kernel", "linux-image-cloud-amd64", "boot this one of the `kernels` in bin/vm/kernels")
+	// A /dev/kvm inside a virtual machine may be there and not work.
+	f.StringVar(&o.accel, "accel", "tcg", "QEMU's `accelerator`; kvm is ten times faster where it works")
+	f.IntVar(&o.memory, "m", 1536, "the machine's memory in `MiB`")
+	f.DurationVar(&o.boot, "boot", time.Minute, "how long it may take to boot")
+	f.DurationVar(&o.timeout, "timeout", 8*time.Minute, "how long all of it may take")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	o.packages = f.Args()
+	if len(o.packages) == 0 {
+		return o, errors.New("want packages: go run ./test/vm ./internal/op")
+	}
+	return o, nil
+}
+
+// run does it all; it is true where every test passed.
+func run(ctx context.Context, args []string, out io.Writer) (bool, error) {
+	o, err := parse(args)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.timeout)
+	defer cancel()
+	root, err := repository(ctx)
+	if err != nil {
+		return false, err
+	}
+	lab, err := findLab(root, o.kernel)
+	if err != nil {
+		return false, err
+	}
+	dir, err := os.MkdirTemp("", "simian-vm-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(dir)
+	binaries, err := build(ctx, dir, o.packages)
+	if err != nil {
+		return false, err
+	}
+	m := machine{options: o, lab: lab, dir: dir}
+	if err := errors.Join(m.pack(binaries), m.format(ctx)); err != nil {
+		return false, err
+	}
+	r := newReport(out, o.verbose, o.maySkip)
+	for _, b := range binaries {
+		r.expect(b)
+	}
+	return r.conclude(m.boot(ctx, r)), nil
+}

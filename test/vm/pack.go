@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bufio"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+//go:embed init.sh
+var initScript []byte
+
+// accounts are the users that tests become, under the names they have on
+// Debian.
+var accounts = map[string]string{
+	"etc/passwd":        "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+	"etc/group":         "root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n",
+	"etc/hosts":         "127.0.0.1 localhost vm\n::1 localhost\n",
+	"etc/hostname":      "vm\n",
+	"etc/resolv.conf":   "",
+	"etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+	"etc/machine-id":    "5153494d49414e0000000000766d0001\n",
+	"etc/os-release":    "ID=simian-vm\nPRETTY_NAME=\"Simian's second kernel\"\n",
+}
+
+// initramfs is where the machine's files are packed.
+func (m machine) initramfs() string { return filepath.Join(m.dir, "initramfs") }
+
+// pack writes the initramfs, uncompressed: to unpack it takes the emulated
+// processor longer than to read it.
+func (m machine) pack(binaries []binary) error {
+	f, err := os.Create(m.initramfs())
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	a := newArchive(w)
+	addSystem(a, m.lab)
+	m.addTests(a, binaries)
+	err = errors.Join(addPrograms(a), addModules(a, m.lab.modules), a.close())
+	return errors.Join(err, w.Flush(), f.Close())
+}
+
+// addSystem adds what a small Debian has, in Debian's merged layout.
+func addSystem(a *archive, l lab) {
+	a.file("init", 0o755, initScript)
+	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
+		a.folder("usr/" + dir)
+		a.link(dir, "usr/"+dir)
+	}
+	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "root", "mnt", "var/lib", "var/log", "usr/local/bin"} {
+		a.folder(dir)
+	}
+	a.link("var/run", "/run")
+	a.link("var/tmp", "/tmp")
+	a.copy("usr/bin/busybox", l.busybox)
+	for name, text := range accounts {
+		a.file(name, 0o644, []byte(text))
+	}
+}
+
+// addModules adds the modules, and their names in the order of loading.
+func addModules(a *archive, dir string) error {
+	t, err := readTree(dir)
+	if err != nil {
+		return err
+	}
+	paths, err := t.closure(wanted)
+	var order strings.Builder
+	for _, p := range paths {
+		name := "lab/module/" + path.Base(p)
+		a.copy(name, filepath.Join(dir, p))
+		fmt.Fprintln(&order, "/"+name)
+	}
+	a.file("lab/modules", 0o644, []byte(order.String()))
+	return err
+}
+
+// addTests adds each package's tests and testdata where they are in the
+// repository, and the order in which they run.
+func (m machine) addTests(a *archive, binaries []binary) {
+	var order strings.Builder
+	for _, b := range binaries {
+		if b.path == "" {
+			continue
+		}
+		dir := m.inside(a, b.dir)
+		a.copy(dir+"/vm.test", b.path)
+		if testdata := filepath.Join(b.dir, "testdata"); exists(testdata) {
+			a.copy(dir+"/testdata", testdata)
+		}
+		for name, program := range b.helpers {
+			a.copy(path.Join(dir, "testdata", name, name), program)
+		}
+		fmt.Fprintf(&order, "%s /%s\n", b.pkg, dir)
+	}
+	a.file("lab/tests", 0o644, []byte(order.String()))
+	a.file("lab/run", 0o644, []byte(m.run+"\n"))
+	for _, file := range m.with {
+		a.copy(m.inside(a, file), file)
+	}
+}
+
+// inside is where a file of the repository lies in the machine.
+func (m machine) inside(a *archive, file string) string {
+	abs, err := filepath.Abs(file)
+	a.keep(err)
+	rel, err := filepath.Rel(m.lab.root, abs)
+	a.keep(err)
+	return path.Join("simian", filepath.ToSlash(rel))
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
+}

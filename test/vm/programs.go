@@ -1,0 +1,78 @@
+package main
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// programs are taken from the host, with their libraries: those that tests
+// start, copy under other names, or look at. Busybox, which looks at the name
+// it is called by, stands in for all others.
+var programs = []string{"sh", "sleep", "true", "false", "cat", "echo", "env", "unshare"}
+
+// addPrograms adds the programs where the host has them, and their libraries.
+func addPrograms(a *archive) error {
+	seen := make(map[string]bool)
+	for _, name := range programs {
+		p, err := exec.LookPath(name)
+		if err != nil {
+			return err
+		}
+		if err := addELF(a, "usr/bin/"+name, p, seen); err != nil {
+			return fmt.Errorf("take %s from the host: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// addELF adds a program or library under a name, and what it needs at the
+// paths where the loader looks for it. seen are the paths that are there.
+func addELF(a *archive, name, source string, seen map[string]bool) error {
+	if seen[name] {
+		return nil
+	}
+	seen[name] = true
+	a.copy(name, source)
+	f, err := elf.Open(source)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if s := f.Section(".interp"); s != nil {
+		loader, err := s.Data()
+		if err != nil {
+			return err
+		}
+		// Through /usr, as /lib and /lib64 are links in there.
+		p := strings.TrimRight(string(loader), "\x00")
+		if err := addELF(a, "usr"+p, p, seen); err != nil {
+			return err
+		}
+	}
+	libraries, err := f.ImportedLibraries()
+	for _, l := range libraries {
+		p, notFound := library(l)
+		err = errors.Join(err, notFound)
+		if notFound == nil {
+			err = errors.Join(err, addELF(a, "usr/lib/x86_64-linux-gnu/"+l, p, seen))
+		}
+	}
+	return err
+}
+
+// library finds a shared library where Debian keeps them.
+func library(name string) (string, error) {
+	for _, dir := range []string{"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64"} {
+		p := filepath.Join(dir, name)
+		if _, err := os.Stat(p); !errors.Is(err, fs.ErrNotExist) {
+			return p, err
+		}
+	}
+	return "", fmt.Errorf("find %s: %w", name, fs.ErrNotExist)
+}
