@@ -264,7 +264,6 @@ func devices() []specs.LinuxDeviceCgroup {
 	for _, n := range nodes() {
 		allow("c", int64(n.major), int64(n.minor), "rwm")
 	}
-	allow("c", 5, 1, "rwm")     // console
 	allow("c", 5, 2, "rwm")     // ptmx
 	allow("c", 136, any, "rwm") // pts
 	return list

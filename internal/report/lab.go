@@ -3,7 +3,6 @@ package report
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/simianhq/simian/experiment"
 )
@@ -102,32 +101,54 @@ func (p *page) lab() {
 	}
 }
 
-// ends writes which containers ended meanwhile, those of one kind together.
+// ends writes which containers ended meanwhile, and how they came back.
 func (p *page) ends() {
 	if p.r.Lab == nil {
 		return
 	}
-	const most = 4
-	for i, e := range p.r.Lab.Ends {
-		if i == most {
-			p.sayIn(dim, "", fmt.Sprintf("and %d more (simian report %s -o json)", len(p.r.Lab.Ends)-most, p.r.Run))
-			return
-		}
-		label := ""
-		if i == 0 {
-			label = "lab"
-		}
-		p.say(label, e.story())
+	label := "lab"
+	for _, e := range p.r.Lab.byContainer() {
+		p.say(label, endings(e))
+		label = ""
 	}
 }
 
-// story is the end in one line.
-func (e ContainerEnd) story() string {
-	words := []string{e.Container + " ended: " + e.Exit}
-	if e.Restart != nil {
-		words = append(words, fmt.Sprintf("restarted by the lab after %s (restart: %s)", humanSeconds(*e.Restart), e.Policy))
+// byContainer returns the ends of each container, in the order of the first.
+func (l *Lab) byContainer() [][]ContainerEnd {
+	var all [][]ContainerEnd
+	at := map[string]int{}
+	for _, e := range l.Ends {
+		i, ok := at[e.Container]
+		if !ok {
+			i = len(all)
+			at[e.Container], all = i, append(all, nil)
+		}
+		all[i] = append(all[i], e)
 	}
-	return strings.Join(words, " · ")
+	return all
+}
+
+// endings tells of the ends of one container, in one line.
+func endings(ends []ContainerEnd) string {
+	last := ends[len(ends)-1]
+	words := last.Container + " ended: " + last.Exit
+	if len(ends) > 1 {
+		words = fmt.Sprintf("%s ended %d times, at last: %s", last.Container, len(ends), last.Exit)
+	}
+	if last.Restart == nil {
+		return words + " · not restarted"
+	}
+	slowest := *last.Restart
+	for _, e := range ends {
+		if e.Restart != nil {
+			slowest = max(slowest, *e.Restart)
+		}
+	}
+	by := "restarted by the lab after "
+	if len(ends) > 1 {
+		by = "restarted by the lab within "
+	}
+	return words + " · " + by + humanSeconds(slowest) + parens("restart: "+last.Policy)
 }
 
 // contain tells what becomes of a container, where it is worth it.

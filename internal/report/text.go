@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -142,30 +143,78 @@ func (p *page) fault(i int, t *Fault) {
 	if t.Limited != "" {
 		p.sayIn(dim, "", "limited to "+t.Limited)
 	}
-	for _, w := range t.Warnings {
+	for _, w := range merged(t.Warnings) {
 		p.sayIn(yellow, "", "warning: "+w)
 	}
 }
 
-// who lists the targets of t.
+// who lists the targets of t. One that was struck anew each time it came back
+// is named once.
 func (t *Fault) who() string {
+	var order []string
+	pids := map[string][]int{}
+	for _, target := range t.Targets {
+		if _, ok := pids[target.Name]; !ok || target.Kind != "native" { // others may share a name
+			order = append(order, target.Name)
+		}
+		pids[target.Name] = append(pids[target.Name], target.PID)
+	}
 	names := []string{}
-	for i, target := range t.Targets {
-		if i == mostTargets && len(t.Targets) > mostTargets+1 {
-			names = append(names, fmt.Sprintf("%d more", len(t.Targets)-i))
+	for i, name := range order {
+		if i == mostTargets && len(order) > mostTargets+1 {
+			names = append(names, fmt.Sprintf("%d more", len(order)-i))
 			break
 		}
-		name := target.Name
-		if target.PID != 0 {
-			name += fmt.Sprintf(" (pid %d)", target.PID)
-		}
-		names = append(names, name)
+		names = append(names, named(name, pids[name], len(order) == len(t.Targets)))
+		pids[name] = pids[name][1:]
 	}
 	s := strings.Join(names, ", ")
-	if t.Scope > len(t.Targets) {
-		s += fmt.Sprintf("   %d of %d", len(t.Targets), t.Scope)
+	if t.Scope > len(order) {
+		s += fmt.Sprintf("   %d of %d", len(order), t.Scope)
 	}
 	return s
+}
+
+// named is a target with its pid, or how many processes of it there were, one
+// after the other.
+func named(name string, pids []int, alone bool) string {
+	switch {
+	case len(pids) > 1 && !alone:
+		return fmt.Sprintf("%s (%d processes, one after the other)", name, len(pids))
+	case pids[0] != 0:
+		return fmt.Sprintf("%s (pid %d)", name, pids[0])
+	}
+	return name
+}
+
+// leftOut matches the warning that one strike of several was left out.
+var leftOut = regexp.MustCompile(`^strike \d+ was left out: (.*)`)
+
+// merged returns warnings with those together that say the same of several
+// strikes.
+func merged(warnings []string) []string {
+	why := func(w string) string {
+		if m := leftOut.FindStringSubmatch(w); m != nil {
+			return m[1]
+		}
+		return ""
+	}
+	count := map[string]int{}
+	for _, w := range warnings {
+		count[why(w)]++
+	}
+	var out []string
+	for _, w := range warnings {
+		reason := why(w)
+		switch n := count[reason]; {
+		case reason == "" || n == 1:
+			out = append(out, w)
+		case n > 1:
+			out = append(out, fmt.Sprintf("%d strikes were left out: %s", n, reason))
+			count[reason] = 0
+		}
+	}
+	return out
 }
 
 // story says what became of t, in one line.

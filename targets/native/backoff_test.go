@@ -38,7 +38,7 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-func TestCapabilities(t *testing.T) {
+func TestServiceCapabilities(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		add, drop []string
@@ -67,7 +67,7 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
-func TestEnvironment(t *testing.T) {
+func TestContainerEnvironment(t *testing.T) {
 	t.Parallel()
 	p := &Project{Name: "p", Services: []Service{{Name: "web", Replicas: 1, Env: []string{"B=file", "C=file"}}}}
 	c := NewLab(p, Env{}).boxes[0]

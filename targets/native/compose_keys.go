@@ -68,7 +68,7 @@ func projectKeys() []key {
 		{"networks.*.ipam.config[].aux_addresses", refused, "give the services ipv4_address"},
 		{"networks.*.ipam.options", refused, bridges},
 		{"networks.*.external", refused, "a lab makes its networks: declare it without external"},
-		{"networks.*.internal", refused, bridges},
+		{"networks.*.internal", refused, "a lab's networks lead nowhere else: leave it out"},
 		{"networks.*.attachable", refused, bridges},
 		{"networks.*.labels", refused, noOutside},
 		{"networks.*.enable_ipv4", refused, "a lab's networks are IPv4: leave it out"},

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -270,11 +271,8 @@ func TestKeysDocument(t *testing.T) {
 func keysTable() string {
 	var b strings.Builder
 	heading := ""
-	for _, k := range keys() {
-		under, name := "Top level", k.path
-		if head, below, ok := strings.Cut(k.path, ".*."); ok {
-			under, name = strings.ToUpper(head[:1])+head[1:], below
-		}
+	for _, k := range inOrder(keys()) {
+		under, name := group(k.path)
 		if k.standing == unsaid || strings.HasSuffix(k.path, "[]") || strings.HasSuffix(k.path, ".*") {
 			continue
 		}
@@ -289,4 +287,22 @@ func keysTable() string {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, mark, k.note)
 	}
 	return b.String() + "\n"
+}
+
+// group splits a path into the heading that it stands under, and its name there.
+func group(path string) (heading, name string) {
+	if head, below, ok := strings.Cut(path, ".*."); ok {
+		return strings.ToUpper(head[:1]) + head[1:], below
+	}
+	return "Top level", path
+}
+
+func inOrder(list []key) []key {
+	headings := []string{"Top level", "Services", "Networks", "Volumes"}
+	slices.SortFunc(list, func(a, b key) int {
+		ah, an := group(a.path)
+		bh, bn := group(b.path)
+		return cmp.Or(cmp.Compare(slices.Index(headings, ah), slices.Index(headings, bh)), cmp.Compare(an, bn))
+	})
+	return list
 }

@@ -163,7 +163,9 @@ type CloseNetwork struct {
 }
 
 // String implements experiment.Op.
-func (o *CloseNetwork) String() string { return "let go of it: it goes with the last process that holds it" }
+func (o *CloseNetwork) String() string {
+	return "let go of it: it goes with the last process that holds it"
+}
 
 // Apply implements experiment.Op.
 func (o *CloseNetwork) Apply(context.Context) error {

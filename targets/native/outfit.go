@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 
@@ -58,7 +57,7 @@ func (c *container) folders() error {
 
 // join puts the container into the lab's network.
 func (c *container) join(ctx context.Context) error {
-	e := labnet.Endpoint{Name: c.name, Service: c.service.Name}
+	e := labnet.Endpoint{Name: c.name, Service: c.service.Name, DNS: c.service.DNS}
 	for _, a := range c.service.Networks {
 		e.On = append(e.On, labnet.Attachment{Network: a.Network, Aliases: a.Aliases, Address: a.Address})
 	}
@@ -71,14 +70,6 @@ func (c *container) join(ctx context.Context) error {
 	c.mu.Unlock()
 	c.spec.Net = port.NetNS()
 	return c.files()
-}
-
-func upstream(list []netip.Addr) []netip.AddrPort {
-	var out []netip.AddrPort
-	for _, a := range list {
-		out = append(out, netip.AddrPortFrom(a, 53))
-	}
-	return out
 }
 
 // files writes the files by which a container knows its network (hosts(5),

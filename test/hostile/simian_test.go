@@ -2,17 +2,13 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -92,46 +88,6 @@ func TestSimianExec(t *testing.T) {
 	}
 	holdSimian(t, "testdata/simian-exec.golden", strings.Split(strings.TrimSpace(out), "\n"))
 }
-
-// TestSimianReadsNoHostileFiles has files in the image that the launcher reads
-// to find the user: it must neither wait for ever, nor read without end, nor
-// leave the image.
-func TestSimianReadsNoHostileFiles(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can launch containers")
-	}
-	w := newWorld(t)
-	img := image(t)
-	s := newSimian(t, img)
-	for name, make := range map[string]func(path string) error{
-		"a FIFO":              func(path string) error { return unix.Mkfifo(path, 0o644) },
-		"a folder":            func(path string) error { return os.Mkdir(path, 0o755) },
-		"a link to /dev/zero": func(path string) error { return os.Symlink("/dev/zero", path) },
-		"a link to itself":    func(path string) error { return os.Symlink("passwd", path) },
-		"a link to a process": func(path string) error { return os.Symlink("/proc/self/mem", path) },
-		"a link to the host":  func(path string) error { return os.Symlink(strings.Repeat("../", 20)+w.canary, path) },
-		"a disk":              func(path string) error { return unix.Mknod(path, unix.S_IFBLK|0o644, disk()) },
-		"endless":             func(path string) error { return os.WriteFile(path, make100MB(), 0o644) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			root := t.TempDir()
-			if err := errors.Join(os.Link(filepath.Join(img, "hostile"), filepath.Join(root, "hostile")), os.Mkdir(filepath.Join(root, "etc"), 0o755), make(filepath.Join(root, "etc/passwd"))); err != nil {
-				t.Fatal(err)
-			}
-			spec := s.spec(t, container{args: []string{"/hostile", "cwd"}, root: root})
-			spec.User = "daemon"
-			began := time.Now()
-			_, err := s.launch(t, spec, false)
-			if took := time.Since(began); err == nil || took > 5*time.Second {
-				t.Errorf("%v after %v, want an error at once", err, took)
-			}
-			t.Log(err)
-			w.unharmed(t)
-		})
-	}
-}
-
-func make100MB() []byte { return bytes.Repeat([]byte("x"), 100*mib) }
 
 // simian launches as a lab does, with all defaults.
 type simian struct {
@@ -288,45 +244,4 @@ func (r *simianContainer) ask(line string) string {
 func (r *simianContainer) wait() (out, end string) {
 	text, _ := io.ReadAll(r.lines)
 	return string(text), r.process.Wait().String()
-}
-
-// netNamespace makes a network namespace in which the loopback is up.
-func netNamespace(t *testing.T) *os.File {
-	t.Helper()
-	made := make(chan any)
-	go func() {
-		runtime.LockOSThread() // and throw the thread away
-		made <- inNewNetwork()
-	}()
-	switch v := (<-made).(type) {
-	case *os.File:
-		return v
-	default:
-		t.Fatal(v)
-		return nil
-	}
-}
-
-func inNewNetwork() any {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return err
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	up, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	up.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, up); err != nil {
-		return err
-	}
-	file, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return err
-	}
-	return file
 }
