@@ -1,21 +1,25 @@
 export CGO_ENABLED ?= 0
 SIMIAN := bin/simian
 
-.PHONY: build demo test race lint fmt bench soak fuzz clean
+.PHONY: build demo quickstart test lab vm race lint fmt bench bench-launch soak fuzz clean
 
 build: ## one static binary, bin/simian
 	go build -trimpath -o $(SIMIAN) ./cmd/simian
 
-demo: build ## a real service under load, a worker frozen and killed, and a verdict
+demo: build ## a shop in seven containers, one of them killed while customers check out; needs root
+	sh examples/shop/demo.sh
+
+quickstart: build ## without root: a service of three processes, one of them frozen and killed
 	cd examples/quickstart && go build -o ../../bin/quickstart .
 	sh examples/quickstart/demo.sh
 
 test: ## all tests, on the real kernel; those that need root say so when they are skipped
 	cd examples/quickstart && go test ./...
+	cd examples/shop && go test ./...
 	go test ./...
 
 race: ## the packages under the race detector; it needs a C compiler
-	CGO_ENABLED=1 go test -race ./experiment/... ./internal/... ./monkeys/... ./targets/...
+	CGO_ENABLED=1 go test -race -tags osusergo,netgo ./experiment/... ./internal/... ./monkeys/... ./targets/...
 
 lint:
 	go vet ./...
@@ -28,6 +32,9 @@ fmt:
 bench: build ## the figures of the README
 	go test -run '^$$' -bench . ./bench ./internal/journal ./internal/guard ./internal/report
 
+bench-launch: build ## containers launched by Simian, crun, runc, bwrap and Docker
+	go run ./bench/launch -simian $(SIMIAN)
+
 soak: build ## hundreds of runs, each killed at a random moment
 	go run ./test/soak -simian $(SIMIAN)
 
@@ -35,6 +42,9 @@ fuzz: ## each fuzz target for half a minute
 	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime 30s ./experiment
 	go test -run '^$$' -fuzz '^FuzzEvents$$' -fuzzminimizetime 1x -fuzztime 30s ./internal/journal
 	go test -run '^$$' -fuzz '^FuzzFold$$' -fuzzminimizetime 10x -fuzztime 30s ./internal/report
+	go test -run '^$$' -fuzz '^FuzzCompose$$' -fuzztime 30s ./targets/native
+	go test -run '^$$' -fuzz '^FuzzUnpack$$' -fuzzminimizetime 1x -fuzztime 30s ./internal/image
+	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime 30s ./internal/labnet
 
 clean:
-	rm -rf bin
+	rm -rf bin examples/shop/rootfs

@@ -97,6 +97,11 @@ func events() []experiment.Event {
 		{Kind: experiment.EventResidue, Lines: []string{"cgroup simian-abc"}},
 		{Kind: experiment.EventDrift, Drift: []experiment.Drift{{Object: "net:1", Gone: []string{"a"}, New: []string{"b"}}}},
 		{Kind: experiment.EventGaps, Gaps: []experiment.Gap{{Workload: "web", Before: 4, Now: 3, Started: 1}}},
+		{Kind: experiment.EventLabUp, Seconds: 0.5, Containers: 7},
+		{Kind: experiment.EventContain, Container: &experiment.ContainerMark{
+			Name: "web-1", Service: "web", State: experiment.ContainerExited,
+			Process: experiment.ProcessID{PID: 4, Start: 5}, Start: 2, Exit: "exit 1", Policy: "always",
+		}},
 		{Kind: experiment.EventWarning, Action: 1, Message: "w"},
 		{Kind: experiment.EventEnd, Error: "e"},
 	}

@@ -6,11 +6,12 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/targets"
+	"github.com/simianhq/simian/targets/native"
 )
 
 func TestAll(t *testing.T) {
 	t.Parallel()
-	for name, build := range targets.All(proc.Host()) {
+	for name, build := range targets.All(proc.Host(), native.NewCurrent(proc.Host())) {
 		fields := experiment.Fields(build())
 		if len(fields) == 0 {
 			t.Errorf("%s has no fields", name)

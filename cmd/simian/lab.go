@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -27,6 +29,9 @@ func (a *app) setLab(ctx context.Context, x *experiment.Experiment) (*native.Lab
 		return nil, experiment.LabSummary{Name: s.Name, Files: s.Files, Struck: s.Run}, nil
 	}
 	p, err := native.Load(ctx, spec.Files(filepath.Dir(x.File)), native.LoadOptions{Profiles: spec.Profiles, Env: spec.Env})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = x.ErrorAt("/spec/lab/compose", err)
+	}
 	if err != nil {
 		return nil, experiment.LabSummary{}, usage(err)
 	}

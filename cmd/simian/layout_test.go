@@ -16,17 +16,24 @@ const module = "github.com/simianhq/simian/"
 
 // only says where a dependency may be used, besides in tests.
 var only = map[string][]string{
-	"github.com/vishvananda/netlink":  {"internal/op", "internal/proc"},
-	"github.com/google/nftables":      {"internal/op", "internal/proc"},
-	"github.com/containerd/cgroups":   {"internal/op", "internal/proc"},
-	"k8s.io/client-go":                {"internal/kube"},
-	"github.com/robfig/cron":          {"scheduler"},
-	"modernc.org/sqlite":              {"internal/journal"},
-	"github.com/spf13/cobra":          {"cmd/simian"},
-	"github.com/tsenart/vegeta":       {"internal/probe"},
-	"github.com/coreos/go-systemd":    {"internal/guard"},
-	"github.com/google/jsonschema-go": {"experiment"},
-	"go.yaml.in/yaml":                 {"experiment"},
+	"github.com/vishvananda/netlink":         {"internal/op", "internal/proc", "internal/labnet"},
+	"github.com/google/nftables":             {"internal/op", "internal/proc"},
+	"github.com/containerd/cgroups":          {"internal/op", "internal/proc", "internal/box"},
+	"github.com/containerd/containerd":       {"internal/image"},
+	"github.com/moby/moby":                   {"internal/image"},
+	"github.com/google/go-containerregistry": {"internal/image"},
+	"github.com/compose-spec/compose-go":     {"targets/native"},
+	"github.com/miekg/dns":                   {"internal/labnet"},
+	"github.com/elastic/go-seccomp-bpf":      {"internal/seccomp"},
+	"github.com/moby/profiles":               {"internal/seccomp"},
+	"k8s.io/client-go":                       {"internal/kube"},
+	"github.com/robfig/cron":                 {"scheduler"},
+	"modernc.org/sqlite":                     {"internal/journal"},
+	"github.com/spf13/cobra":                 {"cmd/simian"},
+	"github.com/tsenart/vegeta":              {"internal/probe"},
+	"github.com/coreos/go-systemd":           {"internal/guard"},
+	"github.com/google/jsonschema-go":        {"experiment"},
+	"go.yaml.in/yaml":                        {"experiment", "targets/native"},
 }
 
 type goPackage struct {

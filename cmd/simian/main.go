@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
+	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
 	"github.com/simianhq/simian/experiment"
@@ -16,6 +18,7 @@ import (
 )
 
 func main() {
+	logrus.SetOutput(io.Discard) // compose-go logs what it then returns as errors
 	a := newApp(os.Stdin, os.Stdout, os.Stderr)
 	os.Exit(a.run(context.Background(), os.Args[1:]))
 }

@@ -24,6 +24,7 @@ const (
 	intoCgroup  // the version 2 cgroup to start in; /dev/null where there is none
 	initCgroup  // the same for PID 1 of a container with init
 	network     // the network namespace to join
+	users       // the user namespace to join
 	firstStatic // of the program's own registers
 )
 
@@ -44,6 +45,7 @@ type container struct {
 // host is what a first stage needs to know of the host.
 type host struct {
 	lastCap   int      // the highest capability of this kernel
+	caps      uint64   // what this process may do
 	maxFiles  uint64   // the hard limit of open files
 	throttles []hidden // what to hide of its processors
 }
@@ -76,8 +78,10 @@ func (c *container) assemble() *assembler {
 	c.root(a)
 	c.fileSystems(a)
 	c.workingDir(a)
+	a.limits(c.Ulimits, c.host.maxFiles)
+	c.joinUsers(a)
 	a.askUser(&c.who)
-	a.become(privileges{c.Caps, c.Seccomp, c.NoNewPrivs, c.Ulimits, c.host}, &c.who)
+	a.become(privileges{c.Caps, c.Seccomp, c.NoNewPrivs, c.host}, &c.who)
 	a.execute(c.Args, c.Env, &c.who)
 	if c.Init {
 		c.reap(a)
@@ -173,6 +177,12 @@ func (c *container) reap(a *assembler) {
 	for i := range 3 {
 		a.do("set standard streams", unix.SYS_DUP3, exitStatus, i, 0)
 	}
+	c.joinUsers(a)
+	if c.UserNS != nil {
+		a.do("become root of its user namespace", unix.SYS_SETRESGID, 0, 0, 0)
+		a.do("become root of its user namespace", unix.SYS_SETRESUID, 0, 0, 0)
+		a.diesWithLauncher() // a change of credentials has undone it
+	}
 	a.do("close other files", unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)), 0)
 	a.capabilities([]string{"CAP_KILL"}, c.host.lastCap)
 	a.do("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -188,6 +198,11 @@ func look(fs proc.FS) (h host, err error) {
 	if h.lastCap, err = strconv.Atoi(strings.TrimSpace(string(last))); err != nil {
 		return h, fmt.Errorf("read the last capability: %w", err)
 	}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &caps[0]); err != nil {
+		return h, fmt.Errorf("read capabilities: %w", err)
+	}
+	h.caps = uint64(caps[1].Permitted)<<32 | uint64(caps[0].Permitted)
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return h, fmt.Errorf("read limit of open files: %w", err)

@@ -22,6 +22,45 @@ func BenchmarkLaunch(b *testing.B) {
 	}
 }
 
+// BenchmarkDown kills containers that run, all at once, until they are reaped
+// and their cgroups are gone.
+func BenchmarkDown(b *testing.B) {
+	for _, n := range []int{1, 10, 100} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			l := newLauncher(b)
+			specs := make([]*Spec, n)
+			for i := range specs {
+				specs[i] = newSpec(b, "sleep")
+			}
+			for b.Loop() {
+				b.StopTimer()
+				top := fmt.Sprintf("simian-down%d", n)
+				var group sync.WaitGroup
+				for i, s := range specs {
+					group.Go(func() {
+						fresh(b, s)
+						var err error
+						if s.Cgroup, err = NewCgroup(proc.Host(), fmt.Sprintf("%s/c-%d", top, i), Limits{}); err == nil {
+							_, err = l.Start(context.Background(), s, Stdio{})
+						}
+						if err != nil {
+							b.Error(err)
+						}
+					})
+				}
+				group.Wait()
+				b.StartTimer()
+				if err := KillCgroup(context.Background(), proc.Host(), top); err != nil {
+					b.Error(err)
+				}
+				if err := RemoveCgroup(context.Background(), proc.Host(), top); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+}
+
 // fresh empties what a container has written.
 func fresh(t testing.TB, s *Spec) {
 	for _, dir := range []string{s.Upper, s.Work} {

@@ -83,7 +83,7 @@ func NewCgroup(fs proc.FS, name string, l Limits) (*Cgroup, error) {
 
 func (c *Cgroup) make(list []proc.CgroupHierarchy, l Limits) error {
 	for _, h := range list {
-		if err := makeDirs(h.Dir, c.name); err != nil {
+		if err := makeDirs(h.Dir, c.name, slices.Contains(h.Controllers, "cpuset")); err != nil {
 			return err
 		}
 	}
@@ -96,7 +96,7 @@ func (c *Cgroup) make(list []proc.CgroupHierarchy, l Limits) error {
 // makeInit makes the cgroup in which a reaper sits. It has no limits.
 func (c *Cgroup) makeInit() error {
 	for _, root := range c.roots() {
-		if err := makeDirs(root, c.name+initSuffix); err != nil {
+		if err := makeDirs(root, c.name+initSuffix, true); err != nil {
 			return fmt.Errorf("make cgroup %s: %w", c.name+initSuffix, err)
 		}
 	}
@@ -113,7 +113,7 @@ func (c *Cgroup) roots() []string {
 
 // makeDirs makes the cgroup name below root, and those above it. Nothing can
 // run in a cgroup of version 1's cpuset before it has processors and memory.
-func makeDirs(root, name string) error {
+func makeDirs(root, name string, cpuset bool) error {
 	dir := root
 	for part := range strings.SplitSeq(name, "/") {
 		above := dir
@@ -123,6 +123,8 @@ func makeDirs(root, name string) error {
 			continue
 		case err != nil:
 			return err
+		case !cpuset:
+			continue
 		}
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 			if err := inherit(filepath.Join(above, file), filepath.Join(dir, file)); err != nil {

@@ -72,6 +72,7 @@ func (s *ExecSpec) assemble(cgroup *Cgroup, h host, ownUsers bool) *assembler {
 	if ownUsers {
 		kinds |= unix.CLONE_NEWUSER
 	}
+	a.limits(s.Ulimits, h.maxFiles)
 	a.do("join its namespaces", unix.SYS_SETNS, containerPID, kinds)
 	if cgroup != nil {
 		a.do("make its cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
@@ -83,7 +84,7 @@ func (s *ExecSpec) assemble(cgroup *Cgroup, h host, ownUsers bool) *assembler {
 	a.checkInside(words)
 	var who userAnswer
 	a.askUser(&who)
-	a.become(privileges{s.Caps, s.Seccomp, s.NoNewPrivs, nil, h}, &who)
+	a.become(privileges{s.Caps, s.Seccomp, s.NoNewPrivs, h}, &who)
 	a.execute(s.Args, s.Env, &who)
 	return a
 }

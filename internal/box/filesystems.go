@@ -95,7 +95,7 @@ func (c *container) dev(a *assembler) {
 		attrs      int
 		options    []string
 	}{
-		{"pts", "devpts", unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, []string{"mode", "0620", "ptmxmode", "0666", "gid", "5"}},
+		{"pts", "devpts", unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC, []string{"mode", "0620", "ptmxmode", "0666", "gid", c.hostID(5)}},
 		{"shm", "tmpfs", noSuidDevExec, []string{"mode", "1777", "size", strconv.FormatInt(shm, 10)}},
 		{"mqueue", "mqueue", noSuidDevExec, nil},
 	} {

@@ -38,6 +38,9 @@ type Launcher struct {
 	jobs chan func() // for the thread
 	host host
 
+	maps  sync.Mutex         // guards users
+	users map[IDMap]*os.File // a user namespace for each map
+
 	mu     sync.Mutex // one order at a time
 	server *forkServer
 	closed bool
@@ -45,7 +48,7 @@ type Launcher struct {
 
 // NewLauncher returns a Launcher with a fork server that is ready.
 func NewLauncher(fs proc.FS) (*Launcher, error) {
-	l := &Launcher{fs: fs, jobs: make(chan func())}
+	l := &Launcher{fs: fs, jobs: make(chan func()), users: map[IDMap]*os.File{}}
 	var err error
 	if l.host, err = look(fs); err != nil {
 		return nil, fmt.Errorf("launch containers: %w", err)
@@ -112,6 +115,9 @@ func (l *Launcher) shut() error {
 		l.server.end()
 	}
 	close(l.jobs)
+	for _, users := range l.users {
+		users.Close()
+	}
 	return errors.Join(l.exe.Close(), l.null.Close())
 }
 

@@ -17,7 +17,6 @@ type privileges struct {
 	caps       []string
 	seccomp    []unix.SockFilter
 	noNewPrivs bool
-	ulimits    []Ulimit
 	host       host
 }
 
@@ -67,7 +66,6 @@ func (a *assembler) become(p privileges, u *userAnswer) {
 	uid := a.do("load uid", stage.CallLoad, u.at).out()
 	gid := a.do("load gid", stage.CallLoad, u.at+4).out()
 	groups := a.do("load groups", stage.CallLoad, u.at+8).out()
-	a.limits(p.ulimits, p.host.maxFiles)
 	a.do("set umask", unix.SYS_UMASK, 0o022)
 	if !p.noNewPrivs {
 		a.filter(p.seccomp)
@@ -112,18 +110,22 @@ func (a *assembler) setCapabilities(caps []string) {
 	if err != nil {
 		a.fail(err)
 	}
-	var b []byte
-	b = binary.NativeEndian.AppendUint32(b, unix.LINUX_CAPABILITY_VERSION_3)
-	b = binary.NativeEndian.AppendUint32(b, 0)
-	head := a.bytes(b)
-	b = b[:0]
-	for _, half := range []uint32{uint32(set), uint32(set >> 32)} {
-		b = binary.NativeEndian.AppendUint32(b, half)
-		b = binary.NativeEndian.AppendUint32(b, half)
-		b = binary.NativeEndian.AppendUint32(b, 0)
-	}
 	a.do("clear ambient capabilities", unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-	a.do("set capabilities "+strings.Join(caps, " "), unix.SYS_CAPSET, head, a.bytes(b))
+	a.holdCapabilities("set capabilities "+strings.Join(caps, " "), set)
+}
+
+// holdCapabilities sets the permitted and effective capabilities (capset(2)).
+func (a *assembler) holdCapabilities(words string, set uint64) {
+	var head, data []byte
+	for _, n := range []uint32{unix.LINUX_CAPABILITY_VERSION_3, 0} {
+		head = binary.NativeEndian.AppendUint32(head, n)
+	}
+	for _, half := range []uint32{uint32(set), uint32(set >> 32)} {
+		for _, n := range []uint32{half, half, 0} {
+			data = binary.NativeEndian.AppendUint32(data, n)
+		}
+	}
+	a.do(words, unix.SYS_CAPSET, a.bytes(head), a.bytes(data))
 }
 
 // filter installs a seccomp filter; nil is none.

@@ -21,6 +21,8 @@ const sizeofMountAttr = 32 // of struct mount_attr, mount_setattr(2)
 //	slave everything ▶ overlay ▶ clone what is bound, detached ▶ pivot_root ▶ detach the old root
 func (c *container) root(a *assembler) {
 	a.do("keep its mounts to itself", unix.SYS_MOUNT, "none", "/", 0, unix.MS_REC|unix.MS_SLAVE, 0)
+	c.asItsRoot(a)
+	c.mapLayers(a)
 	if c.Upper == "" && len(c.Lower) == 1 {
 		a.bindRoot(c.Lower[0])
 	} else {
@@ -28,6 +30,7 @@ func (c *container) root(a *assembler) {
 	}
 	for i := range c.mounts {
 		c.mounts[i].detach(a)
+		c.mapBind(a, &c.mounts[i])
 	}
 	c.Cgroup.detach(a, c)
 	a.do("change its root", unix.SYS_PIVOT_ROOT, ".", ".")

@@ -68,6 +68,7 @@ type ExecSpec struct {
 	Caps       []string
 	Seccomp    []unix.SockFilter
 	NoNewPrivs bool
+	Ulimits    []Ulimit
 	TTY        bool    // Stdio.In is a terminal, and becomes its controlling one
 	Cgroup     *Cgroup // nil is the container's
 }

@@ -27,7 +27,8 @@ func (l *Launcher) Start(ctx context.Context, s *Spec, io Stdio) (*Process, erro
 
 func (l *Launcher) start(ctx context.Context, s *Spec, io Stdio) (*Process, error) {
 	c := &container{Spec: s, host: l.host}
-	if err := c.check(); err != nil {
+	err := c.check()
+	if err != nil {
 		return nil, err
 	}
 	a := c.assemble()
@@ -43,6 +44,11 @@ func (l *Launcher) start(ctx context.Context, s *Spec, io Stdio) (*Process, erro
 		return nil, err
 	}
 	b := &birth{l: l, a: a, user: s.User, args: s.Args, io: io, net: s.Net, init: s.Init}
+	if s.UserNS != nil {
+		if b.users, err = l.userNS(ctx, *s.UserNS); err != nil {
+			return nil, err
+		}
+	}
 	return b.run(ctx, s.Cgroup)
 }
 
@@ -132,6 +138,9 @@ type birth struct {
 	net  *os.File
 	init bool
 
+	users *os.File // the user namespace to join, or the one that was made
+	idMap *IDMap   // of a process that makes a user namespace, and does nothing else
+
 	joins []int // further files, after those that every program has
 	pid   int
 	p     *Process
@@ -198,7 +207,7 @@ func (b *birth) fork(talk *talk, cgroup *Cgroup) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	files := []int{talk.theirs(), or(b.io.In), or(b.io.Out), or(b.io.Err), or(last), or(into), or(beside), or(b.net)}
+	files := []int{talk.theirs(), or(b.io.In), or(b.io.Out), or(b.io.Err), or(last), or(into), or(beside), or(b.net), or(b.users)}
 	var err error
 	b.pid, err = b.l.fork(&b.a.Program, append(files, b.joins...))
 	talk.closeTheirs()

@@ -118,6 +118,8 @@ func (b *birth) raise(t *talk) error {
 		switch word[0] {
 		case stage.Ask:
 			err = b.answer(t)
+		case stage.Map:
+			return b.mapUsers()
 		case stage.Execute:
 			executes = true
 		case stage.Failed:

@@ -32,9 +32,11 @@ func (c *container) dirAt(a *assembler, words, dir string, resolve int) register
 	above := c.top
 	parts := strings.Split(dir, "/")
 	for i, part := range parts {
-		a.openAt(words, c.top, strings.Join(parts[:i+1], "/"), unix.O_DIRECTORY, resolve).allow(unix.ENOENT).skip(2, 0).into(found)
+		there := a.openAt(words, c.top, strings.Join(parts[:i+1], "/"), unix.O_DIRECTORY, resolve).allow(unix.ENOENT)
+		there.into(found)
 		a.do(words, unix.SYS_MKDIRAT, above, part, 0o755)
 		a.openAt(words, above, part, unix.O_DIRECTORY, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS).into(found)
+		there.skip(len(a.Ops)-there.i-1, 0)
 		above = found
 	}
 	whole.skip(len(a.Ops)-whole.i-1, 0)
@@ -50,8 +52,7 @@ func (c *container) fileAt(a *assembler, words, file string) register {
 	whole := a.openAt(words, c.top, file, 0, inside).allow(unix.ENOENT)
 	whole.into(found)
 	above := c.dirAt(a, words, path.Dir(file), inside)
-	made := a.do(words, unix.SYS_OPENAT, above, path.Base(file), unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
-	made.into(found)
+	a.do(words, unix.SYS_OPENAT, above, path.Base(file), unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644).into(found)
 	whole.skip(len(a.Ops)-whole.i-1, 0)
 	return found
 }

@@ -12,7 +12,7 @@ import (
 type Lab interface {
 	// Prepare gets what launching needs, such as images. Nothing of it has to
 	// be taken back.
-	Prepare(ctx context.Context) error
+	Prepare(ctx context.Context, run experiment.RunID) error
 	// Steps returns what launching takes, not numbered yet. Those without a
 	// target are of the lab as a whole: they are taken back last.
 	Steps(run experiment.RunID) ([]experiment.PlannedStep, error)

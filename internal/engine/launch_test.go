@@ -26,7 +26,7 @@ type boxes struct {
 	rested bool
 }
 
-func (b *boxes) Prepare(context.Context) error { return b.prepared }
+func (b *boxes) Prepare(context.Context, experiment.RunID) error { return b.prepared }
 
 func (b *boxes) Steps(experiment.RunID) ([]experiment.PlannedStep, error) {
 	ground := b.step("ground", "ground")

@@ -59,7 +59,7 @@ func (e *Engine) begin(ctx context.Context, x *experiment.Experiment, up func(ex
 		return "", cut(ctx, err)
 	}
 	if e.Lab != nil {
-		if err := e.Lab.Prepare(ctx); err != nil {
+		if err := e.Lab.Prepare(ctx, run); err != nil {
 			return "", cut(ctx, err)
 		}
 	}

@@ -65,6 +65,9 @@ func (m *machine) do(op *Op) (result, errno uintptr) {
 		m.reap(m.arg(op, 0), m.arg(op, 1))
 	case CallLoad:
 		return uintptr(*(*uint32)(pointer(m.arg(op, 0)))), 0
+	case CallStore:
+		*(*uint64)(pointer(m.arg(op, 0))) = uint64(m.arg(op, 1))
+		return 0, 0
 	case CallByte:
 		if uintptr(*(*byte)(pointer(m.arg(op, 0)))) != m.arg(op, 1) {
 			return 0, uintptr(syscall.ENOENT)

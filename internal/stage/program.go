@@ -50,11 +50,12 @@ const (
 
 // Calls that are no system calls.
 const (
-	CallFork = 1<<20 + iota // fork; the child goes on, the parent skips OnOK ops and keeps the child's pid in Out. Args[0]: a version 2 cgroup to start the child in, or -1
-	CallReap                // be PID 1 for the child Args[0]: reap, pass on signals, write its wait status to Args[1], exit
-	CallLoad                // the result is the 32-bit number at Args[0]
-	CallByte                // ENOENT unless the byte at Args[0] is Args[1]
-	CallStop                // report the error that was remembered, or else ENOENT
+	CallFork  = 1<<20 + iota // fork; the child goes on, the parent skips OnOK ops and keeps the child's pid in Out. Args[0]: a version 2 cgroup to start the child in, or -1
+	CallReap                 // be PID 1 for the child Args[0]: reap, pass on signals, write its wait status to Args[1], exit
+	CallLoad                 // the result is the 32-bit number at Args[0]
+	CallByte                 // ENOENT unless the byte at Args[0] is Args[1]
+	CallStore                // put Args[1] at the address Args[0], as a 64-bit number
+	CallStop                 // report the error that was remembered, or else ENOENT
 )
 
 // Registers that are set when a program starts.

@@ -91,7 +91,9 @@ func (c *compose) substitute(text string, _ template.Mapping) (string, error) {
 func (c *compose) plainCasts(casts map[tree.Path]interpolation.Cast) map[tree.Path]interpolation.Cast {
 	plain := make(map[tree.Path]interpolation.Cast, len(casts))
 	for path, cast := range casts {
-		if slices.ContainsFunc(path.Parts(), func(part string) bool { return part != tree.PathMatchAll && part != tree.PathMatchList && !c.said[part] }) {
+		if slices.ContainsFunc(path.Parts(), func(part string) bool {
+			return part != tree.PathMatchAll && part != tree.PathMatchList && !c.said[part]
+		}) {
 			continue
 		}
 		plain[path] = func(value string) (any, error) {

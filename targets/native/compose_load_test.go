@@ -190,9 +190,9 @@ func TestErrorAt(t *testing.T) {
 	}
 }
 
-// TestCapabilities holds the names against the running kernel, which may not
+// TestComposeCapabilities holds the names against the running kernel, which may not
 // have more.
-func TestCapabilities(t *testing.T) {
+func TestComposeCapabilities(t *testing.T) {
 	t.Parallel()
 	last, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	if err != nil {

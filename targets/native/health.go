@@ -26,23 +26,13 @@ const (
 
 // withDefaults fills in what a health check leaves open; nil where there is
 // none.
-func (h *Health) withDefaults() *Health {
-	if h == nil || len(h.Test) == 0 || h.Test[0] == "NONE" {
+func (h Health) withDefaults() *Health {
+	if len(h.Test) == 0 || h.Test[0] == "NONE" {
 		return nil
 	}
-	filled := *h
-	orElse(&filled.Interval, healthInterval)
-	orElse(&filled.Timeout, healthTimeout)
-	orElse(&filled.StartInterval, healthStartInterval)
-	orElse(&filled.Retries, healthRetries)
-	return &filled
-}
-
-func orElse[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
+	h.Interval, h.Timeout = or(h.Interval, healthInterval), or(h.Timeout, healthTimeout)
+	h.StartInterval, h.Retries = or(h.StartInterval, healthStartInterval), or(h.Retries, healthRetries)
+	return &h
 }
 
 // command returns what is executed.

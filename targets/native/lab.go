@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -83,7 +82,8 @@ func (l *Lab) Project() *Project { return l.project }
 
 // Prepare gets the images, and holds what they bring against what the services
 // ask for.
-func (l *Lab) Prepare(ctx context.Context) error {
+func (l *Lab) Prepare(ctx context.Context, run experiment.RunID) error {
+	l.run = run
 	cache, err := image.Open(l.env.Images)
 	if err != nil {
 		return err
@@ -121,12 +121,16 @@ func (l *Lab) checkHealthy() error {
 
 func (l *Lab) pull(ctx context.Context, cache *image.Cache, s *Service) error {
 	key := s.Image + " " + s.Platform
-	if l.images[key] == nil {
-		img, err := cache.Get(ctx, s.Image, image.Options{Platform: s.Platform, Pull: s.Pull, Dir: l.project.Dir, Progress: l.env.Pulled})
+	for l.images[key] == nil {
+		o := image.Options{Platform: s.Platform, Pull: s.Pull, Dir: l.project.Dir, Progress: l.env.Pulled}
+		img, err := cache.Get(ctx, s.Image, o)
 		if err != nil {
 			return err
 		}
-		release, err := cache.Use(ctx, img, fmt.Sprintf("lab %s of process %d", l.project.Name, os.Getpid()))
+		release, err := cache.Use(ctx, img, string(l.run))
+		if errors.Is(err, image.ErrPruned) { // somebody removed it in between
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -150,7 +154,7 @@ func (l *Lab) Steps(run experiment.RunID) ([]experiment.PlannedStep, error) {
 	l.run = run
 	network := l.makeNetwork()
 	steps := []experiment.PlannedStep{
-		{Step: experiment.Step{Do: &MakeFolder{Path: l.dir()}, Undo: &RemoveFolder{Path: l.dir()}}},
+		{Step: experiment.Step{Do: &MakeFolder{Path: l.dir()}, Undo: &RemoveFolder{Path: l.dir(), Images: l.env.Images, lab: l}}},
 		{Step: experiment.Step{Do: &MakeCgroup{Name: l.cgroup(), lab: l}, Undo: &RemoveCgroup{Name: l.cgroup(), fs: l.env.FS}}},
 		{Step: experiment.Step{Do: network, Undo: &CloseNetwork{Networks: network.Networks, lab: l}}},
 	}
@@ -236,9 +240,16 @@ func (l *Lab) Close() error {
 	if l.launcher != nil {
 		errs = append(errs, l.launcher.Close())
 	}
+	return errors.Join(append(errs, l.unpin())...)
+}
+
+// unpin lets go of the images.
+func (l *Lab) unpin() error {
+	var errs []error
 	for _, release := range l.pins {
 		errs = append(errs, release())
 	}
+	l.pins = nil
 	return errors.Join(errs...)
 }
 

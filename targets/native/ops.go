@@ -11,6 +11,7 @@ import (
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/box"
+	"github.com/simianhq/simian/internal/image"
 	"github.com/simianhq/simian/internal/proc"
 )
 
@@ -54,9 +55,12 @@ func (o *MakeFolder) Apply(context.Context) error {
 }
 
 // RemoveFolder removes the folder of a lab, with all that its containers have
-// written.
+// written, and lets go of its images.
 type RemoveFolder struct {
-	Path string `json:"path"` // absolute
+	Path   string `json:"path"`   // absolute; its last part is the run's name
+	Images string `json:"images"` // where the images are kept
+
+	lab *Lab
 }
 
 // String implements experiment.Op.
@@ -66,11 +70,21 @@ func (o *RemoveFolder) String() string { return "rm -rf " + o.Path }
 func (o *RemoveFolder) Durable() bool { return true }
 
 // Apply implements experiment.Op. It follows no link.
-func (o *RemoveFolder) Apply(context.Context) error {
+func (o *RemoveFolder) Apply(ctx context.Context) error {
 	if !filepath.IsAbs(o.Path) || filepath.Base(filepath.Dir(o.Path)) != "labs" {
 		return fmt.Errorf("%s is not the folder of a lab", o.Path)
 	}
-	return os.RemoveAll(o.Path)
+	if err := os.RemoveAll(o.Path); err != nil {
+		return err
+	}
+	if o.lab != nil {
+		return o.lab.unpin()
+	}
+	cache, err := image.Open(o.Images)
+	if err != nil {
+		return err
+	}
+	return cache.Release(ctx, filepath.Base(o.Path))
 }
 
 // Verify implements experiment.Verifier.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	confs "github.com/containerd/continuity/fs"
@@ -52,7 +53,16 @@ func (c *container) folders() error {
 		}
 	}
 	c.spec.Upper, c.spec.Work = c.dir("upper"), c.dir("work")
-	return nil
+	return likeIt(c.spec.Upper, c.spec.Lower[0]) // what the container's own root shows
+}
+
+// likeIt gives a folder the owner and the mode of another.
+func likeIt(dir, other string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(other, &st); err != nil {
+		return fmt.Errorf("read the owner and the mode of %s: %w", other, err)
+	}
+	return errors.Join(os.Chown(dir, int(st.Uid), int(st.Gid)), unix.Chmod(dir, st.Mode&0o7777))
 }
 
 // join puts the container into the lab's network.
@@ -102,16 +112,12 @@ func copyTree(to, from string) error {
 	if err := confs.CopyDir(to, from); err != nil { // owners, modes, links and attributes too
 		return err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(from, &st); err != nil {
-		return err
-	}
-	return errors.Join(os.Chown(to, int(st.Uid), int(st.Gid)), unix.Chmod(to, st.Mode&0o7777))
+	return likeIt(to, from)
 }
 
 // mounts has what the file says mounted: binds, volumes and tmpfs.
 func (c *container) mounts() error {
-	for n, m := range c.service.Mounts {
+	for n, m := range append(c.anonymous(), c.service.Mounts...) {
 		mount := box.Mount{
 			Type: m.Type, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
 			Recursive: m.Recursive, Propagation: m.Propagation,
@@ -131,6 +137,22 @@ func (c *container) mounts() error {
 		c.spec.Mounts = append(c.spec.Mounts, mount)
 	}
 	return nil
+}
+
+// anonymous returns the volumes that the image asks for and the file does not
+// mount anything at.
+func (c *container) anonymous() []Mount {
+	if c.image == nil {
+		return nil
+	}
+	var mounts []Mount
+	for _, target := range c.image.Config.Volumes {
+		taken := slices.ContainsFunc(c.service.Mounts, func(m Mount) bool { return m.Target == target })
+		if !taken {
+			mounts = append(mounts, Mount{Type: "volume", Target: target})
+		}
+	}
+	return mounts
 }
 
 func (c *container) bindSource(m Mount) error {

@@ -25,6 +25,14 @@ func Selectors(current *Current) func() experiment.Selector {
 	return func() experiment.Selector { return &Selector{current: current} }
 }
 
+// Validate implements experiment.Validator.
+func (s *Selector) Validate() error {
+	if s.Service != "" && s.Container != "" && ServiceOf(s.Container) != s.Service {
+		return experiment.Fieldf("container", "%q is no replica of the service %s: those are called %s-1, %s-2 …", s.Container, s.Service, s.Service, s.Service)
+	}
+	return nil
+}
+
 // InLab implements experiment.InLab.
 func (s *Selector) InLab() bool { return true }
 

@@ -1,13 +1,14 @@
 package native
 
 import (
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/box"
 	"github.com/simianhq/simian/internal/image"
 	"github.com/simianhq/simian/internal/seccomp"
@@ -92,17 +93,27 @@ func (c *container) prepare() error {
 	return nil
 }
 
-// healthCheck returns the file's, or else the image's.
+// healthCheck returns the file's, or else the image's. A file that gives no
+// test may still say how often the image's is made.
 func (c *container) healthCheck(config image.Config) *Health {
-	h := c.service.Health
-	if h == nil && config.Health != nil {
-		i := config.Health
-		h = &Health{
-			Test: i.Test, Interval: i.Interval, Timeout: i.Timeout,
-			StartPeriod: i.StartPeriod, StartInterval: i.StartInterval, Retries: i.Retries,
-		}
+	h := Health{}
+	if i := config.Health; i != nil {
+		h = Health{Test: i.Test, Interval: i.Interval, Timeout: i.Timeout, StartPeriod: i.StartPeriod, StartInterval: i.StartInterval, Retries: i.Retries}
+	}
+	if f := c.service.Health; f != nil {
+		h.Test = orList(f.Test, h.Test)
+		h.Interval, h.Timeout = or(f.Interval, h.Interval), or(f.Timeout, h.Timeout)
+		h.StartPeriod, h.StartInterval = or(f.StartPeriod, h.StartPeriod), or(f.StartInterval, h.StartInterval)
+		h.Retries = or(f.Retries, h.Retries)
 	}
 	return h.withDefaults()
+}
+
+func orList(v, otherwise []string) []string {
+	if len(v) > 0 {
+		return v
+	}
+	return otherwise
 }
 
 // env returns the environment: the image's, and the file's on top.
@@ -129,8 +140,9 @@ func (c *container) execSpec(args []string) box.ExecSpec {
 	}
 }
 
-func or(v, otherwise string) string {
-	if v != "" {
+func or[T comparable](v, otherwise T) T {
+	var zero T
+	if v != zero {
 		return v
 	}
 	return otherwise
@@ -152,9 +164,15 @@ func (c *container) stopSignal() unix.Signal {
 
 // errorAt says where in the Compose file what is wrong stands.
 func (p *Project) errorAt(s *Service, key string, err error) error {
-	where := "services." + s.Name
-	if key != "" {
-		where += "." + key
+	var placed *experiment.FileError
+	if err == nil || errors.As(err, &placed) {
+		return err
 	}
-	return fmt.Errorf("%s: %w", where, err)
+	tokens := []any{"services", s.Name}
+	if key != "" {
+		for part := range strings.SplitSeq(key, ".") {
+			tokens = append(tokens, part)
+		}
+	}
+	return p.ErrorAt(err, tokens...)
 }

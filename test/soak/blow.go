@@ -22,6 +22,8 @@ type blow struct {
 	fall   func(t *trial) error                          // strikes, and calls whoever takes back then
 	until  experiment.EventKind                          // a run struck before this event of its own must not pass
 	may    func(t *trial, code int, lines []line) string // why the runner's own exit code is wrong, "" where it is not
+	lab    bool                                          // the run launches a lab
+	kills  bool                                          // the runner is killed at the very moment
 }
 
 // slack replaces the 30 s that a guardian waits beyond all that a file allows,
@@ -32,15 +34,15 @@ const slack = 150 * time.Millisecond
 func blows(h host) []blow {
 	session := func(*trial) (manner, error) { return manner{attr: syscall.SysProcAttr{Setsid: true}}, nil }
 	list := []blow{
-		{name: "runner killed", manner: session, fall: (*trial).killRunner, until: experiment.EventEnd},
+		{name: "runner killed", manner: session, fall: (*trial).killRunner, until: experiment.EventEnd, kills: true},
 		{name: "guardian killed", manner: session, fall: (*trial).killGuardian, until: experiment.EventTakeBack, may: (*trial).afterGuardian},
 		{name: "both killed", manner: session, fall: (*trial).killBoth, until: experiment.EventEnd},
 		{name: "runner stopped", slack: slack, manner: session, fall: (*trial).stopRunner},
-		{name: "group or session killed", manner: (*trial).groupOrSession, fall: (*trial).killGroup, until: experiment.EventEnd},
+		{name: "group or session killed", manner: (*trial).groupOrSession, fall: (*trial).killGroup, until: experiment.EventEnd, kills: true},
 		{name: "terminal gone", manner: (*trial).onTerminal, fall: (*trial).takeTerminal},
 	}
 	if h.killable != "" {
-		list = append(list, blow{name: "cgroup killed", manner: (*trial).inCgroup, fall: (*trial).killItsCgroup, until: experiment.EventEnd})
+		list = append(list, blow{name: "cgroup killed", manner: (*trial).inCgroup, fall: (*trial).killItsCgroup, until: experiment.EventEnd, kills: true})
 	}
 	return list
 }
@@ -82,7 +84,7 @@ func (t *trial) findGuardian() (experiment.ProcessID, bool) {
 		if err != nil || st.PPID != t.runner.pid() || st.Exited() {
 			continue
 		}
-		if args, err := fs.Cmdline(pid); err == nil && len(args) > 0 && args[0] == "simian-guardian" {
+		if args, err := fs.Cmdline(pid); err == nil && len(args) > 0 && args[0] == guardianName {
 			return st.ID(), true
 		}
 	}
@@ -206,11 +208,14 @@ func (t *trial) stopRunner() error {
 	t.struck = !t.runner.ended(time.Millisecond)
 	defer t.runner.signal(unix.SIGCONT)
 	t.tail.read()
-	if t.rng.IntN(2) == 0 && len(t.tail.data) > 0 {
+	if (t.blow.lab || t.rng.IntN(2) == 0) && len(t.tail.data) > 0 {
 		t.relief = time.Now()
 		return t.expect(0, "rollback", t.tail.run)
 	}
 	allowed := t.recipe.length + steady + within + slack
+	if t.blow.lab {
+		allowed += t.labWithin() + t.steadyWithin()
+	}
 	deadline := t.tail.deadline()
 	if deadline == 0 {
 		t.timed = false
@@ -309,4 +314,14 @@ func (t *trial) killItsCgroup() error {
 		return nil
 	}
 	return err
+}
+
+// labBlows are those that befall labs.
+func labBlows(h host) []blow {
+	list := blows(h)
+	for i := range list {
+		list[i].lab = true
+		list[i].name = "lab, " + list[i].name
+	}
+	return list
 }

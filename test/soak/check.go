@@ -120,6 +120,7 @@ func (t *trial) check() {
 		t.checkJournal(path)
 	}
 	t.checkCgroups(done)
+	t.checkLab()
 	// Go's runtime ends with 2 as well where a signal that kills does not at once.
 	if t.code == experiment.ExitUsage && (!t.struck || t.output() != "") {
 		t.leak("simian refused the experiment: %s", t.output())
@@ -198,6 +199,7 @@ func (t *trial) checkJournal(path string) {
 		return
 	}
 	t.verdict = verdict
+	t.measure(lines)
 	if t.code >= 0 && t.code != code {
 		t.leak("the runner ended with exit %d, the report of %s with %d", t.code, path, code)
 	}

@@ -48,6 +48,7 @@ type options struct {
 	simian   string // the binary under test
 	runs     int
 	only     int // this run alone; 0 for all
+	labs     int // of 100 runs, how many are of labs
 	seed     uint64
 	parallel int
 }
@@ -58,13 +59,14 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.simian, "simian", "bin/simian", "the `binary` under test")
 	f.IntVar(&o.runs, "runs", 300, "how many runs are struck")
 	f.IntVar(&o.only, "only", 0, "do only the run with this `number`")
+	f.IntVar(&o.labs, "labs", 30, "of 100 runs, how `many` are of labs")
 	f.Uint64Var(&o.seed, "seed", 0, "draw what is done with this seed (a random one)")
 	f.IntVar(&o.parallel, "parallel", 2, "how many runs at a time")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	if f.NArg() > 0 || o.runs < 1 || o.parallel < 1 {
-		return o, errors.New("want -runs and -parallel above 0, and no other arguments")
+	if f.NArg() > 0 || o.runs < 1 || o.parallel < 1 || o.labs < 0 || o.labs > 100 {
+		return o, errors.New("want -runs and -parallel above 0, -labs from 0 to 100, and no other arguments")
 	}
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1e9)
@@ -113,8 +115,10 @@ type soak struct {
 	dir     string // for all state directories
 	host    host
 	service *service
+	kit     *labKit
 	tally   *tally
-	blows   []blow
+	blows   []blow // that runs are struck with
+	onLabs  []blow // and labs; empty where none can be launched
 }
 
 func newSoak(o options, stderr io.Writer) (*soak, error) {
@@ -131,13 +135,43 @@ func newSoak(o options, stderr io.Writer) (*soak, error) {
 		return nil, err
 	}
 	s := &soak{options: o, stderr: stderr, dir: dir, host: h, service: web, blows: blows(h)}
-	s.tally = newTally(o, s.blows)
+	if err := s.addLabs(); err != nil {
+		return nil, err
+	}
+	s.tally = newTally(o, append(s.blows, s.onLabs...))
 	return s, nil
+}
+
+// addLabs makes what labs are made of, where they can be launched.
+func (s *soak) addLabs() error {
+	if why := noLabs(); why != "" {
+		s.host.lacks = append(s.host.lacks, "no labs: "+why)
+		return nil
+	}
+	if s.labs == 0 {
+		return nil
+	}
+	var err error
+	s.kit, err = newLabKit(filepath.Join(s.dir, "kit"))
+	s.onLabs = labBlows(s.host)
+	return err
+}
+
+// draw returns what befalls run n. Those of labs are spread evenly.
+func (s *soak) draw(n int) blow {
+	k := n * s.labs / 100
+	if len(s.onLabs) > 0 && k > (n-1)*s.labs/100 {
+		return s.onLabs[k%len(s.onLabs)]
+	}
+	return s.blows[(n-k)%len(s.blows)]
 }
 
 // close removes what is not needed to look into a leak.
 func (s *soak) close() {
 	s.service.close()
+	if s.kit != nil && s.tally.countLeaks() == 0 {
+		_ = os.RemoveAll(filepath.Join(s.dir, "kit"))
+	}
 	_ = os.Remove(s.dir) // it stays where a trial with a leak is kept in it
 }
 

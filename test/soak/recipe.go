@@ -14,6 +14,7 @@ type recipe struct {
 	herds  []*herd
 	method strings.Builder
 	checks string
+	lab    *lab          // that it launches; nil for none
 	length time.Duration // of the method
 	names  []string      // of the actions, for people
 }
@@ -175,15 +176,18 @@ func (r *recipe) text() string {
 kind: Experiment
 metadata: {name: soak}
 spec:
-  method:
-%s%s  steady: {for: %s, within: 5s}
+%s  method:
+%s%s  steady: {for: %s, within: %s}
   recovery: {within: %s}
-`, r.method.String(), r.checks, steady, within)
+`, r.launch(), r.method.String(), r.checks, steady, r.t.steadyWithin(), within)
 }
 
 // estimate is how long a run of it takes, roughly.
 func (r *recipe) estimate() time.Duration {
 	all := startup + r.length
+	if r.lab != nil {
+		all += r.lab.length
+	}
 	if r.checks != "" {
 		all += 2*steady + 2*window + 4*every
 	}

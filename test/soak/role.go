@@ -19,6 +19,11 @@ const (
 	roleShell  = "soak-shell"  // MODE COMMAND…: starts a command on its terminal, and waits
 	roleEnter  = "soak-enter"  // CGROUP.PROCS COMMAND…: becomes the command, in a cgroup
 	roleHang   = "soak-hang"   // a probe's command that does not end
+
+	roleBox     = "soak-box"     // WHAT…: the program of a container
+	roleOnce    = "soak-once"    // that of one which ends
+	roleHealthy = "soak-healthy" // the health check of the first
+	roleOrphan  = "soak-orphan"  // leaves a child behind
 )
 
 // none stands for an argument that is left out.
@@ -29,6 +34,7 @@ const none = "-"
 func playRole(args []string) (code int, ok bool) {
 	roles := map[string]func([]string) error{
 		roleVictim: victim, roleChild: child, roleShell: shell, roleEnter: enter, roleHang: hang,
+		roleBox: box, roleOnce: once, roleHealthy: healthy, roleOrphan: orphan,
 	}
 	play, ok := roles[args[0]]
 	if !ok && len(args) > 1 {

@@ -102,10 +102,10 @@ func (t *tail) findLate(runner int) {
 	}
 }
 
-// has tells whether an event of this kind was written.
-func (t *tail) has(kind experiment.EventKind) bool {
+// has tells whether n events of this kind were written, or one where n is 0.
+func (t *tail) has(kind experiment.EventKind, n int) bool {
 	t.read()
-	return bytes.Contains(t.data, []byte(`"kind":"`+string(kind)+`"`))
+	return bytes.Count(t.data, []byte(`"kind":"`+string(kind)+`"`)) >= max(n, 1)
 }
 
 // deadline is when the guardian ends the run, 0 where none is armed yet.

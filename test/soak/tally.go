@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -26,16 +27,19 @@ type tally struct {
 
 // row is all trials with one blow.
 type row struct {
+	lab         bool
 	runs, leaks int
 	mended      []time.Duration
-	exits       map[string]int
+
+	gone, back, stiff []time.Duration // of labs
+	exits             map[string]int
 }
 
 func newTally(o options, blows []blow) *tally {
 	t := &tally{options: o, rows: map[string]*row{}}
 	for _, b := range blows {
 		t.order = append(t.order, b.name)
-		t.rows[b.name] = &row{exits: map[string]int{}}
+		t.rows[b.name] = &row{lab: b.lab, exits: map[string]int{}}
 	}
 	return t
 }
@@ -68,6 +72,7 @@ func (t *tally) add(one *trial) {
 	if one.mended >= 0 {
 		r.mended = append(r.mended, one.mended)
 	}
+	r.addLab(one)
 	r.exits[one.exit()]++
 }
 
@@ -105,21 +110,10 @@ func (t *tally) print(w io.Writer) error {
 	for _, l := range t.leaks {
 		fmt.Fprintln(w, l)
 	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "blow\truns\tleaks\tbroken\tmedian ms\tp99\tmax\t  exit and verdict")
-	all := row{exits: map[string]int{}}
-	for _, name := range t.order {
-		r := t.rows[name]
-		r.print(tw, name, true)
-		all.runs, all.leaks, all.mended = all.runs+r.runs, all.leaks+r.leaks, append(all.mended, r.mended...)
-	}
-	all.print(tw, "all", false)
-	if err := tw.Flush(); err != nil {
+	if err := errors.Join(t.printRuns(w), t.printLabs(w)); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, `
-broken: victims did not run when the blow fell, or later; the times are from then until all ran again
-        (runner stopped: from the deadline, or the call of rollback; both killed: from the call of the sweep)
 -seed %d; %d runs were killed before they had broken anything, and swept; %d more ended before the blow, and were done again
 `, t.seed, t.swept, t.late)
 	for _, d := range t.drifted {
@@ -128,21 +122,52 @@ broken: victims did not run when the blow fell, or later; the times are from the
 	return nil
 }
 
-func (r *row) print(w io.Writer, name string, exits bool) {
-	median, p99, most := "–", "–", "–"
-	if m := r.mended; len(m) > 0 {
-		slices.Sort(m)
-		median, p99, most = ms(m[len(m)/2]), ms(m[len(m)*99/100]), ms(m[len(m)-1])
+// printRuns writes the table of the runs that break what others have started.
+func (t *tally) printRuns(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "blow\truns\tleaks\tbroken\tmedian ms\tp99\tmax\t  exit and verdict")
+	all := row{exits: map[string]int{}}
+	for _, name := range t.order {
+		r := t.rows[name]
+		if r.lab {
+			continue
+		}
+		r.print(tw, name, true)
+		all.runs, all.leaks, all.mended = all.runs+r.runs, all.leaks+r.leaks, append(all.mended, r.mended...)
 	}
+	all.print(tw, "all", false)
+	fmt.Fprint(tw, `
+broken: victims did not run when the blow fell, or later; the times are from then until all ran again
+        (runner stopped: from the deadline, or the call of rollback; both killed: from the call of the sweep)
+`)
+	return tw.Flush()
+}
+
+func (r *row) print(w io.Writer, name string, exits bool) {
+	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t", name, r.runs, r.leaks, len(r.mended), spread(r.mended))
+	if exits {
+		fmt.Fprintf(w, "  %s", r.seen())
+	}
+	fmt.Fprintln(w)
+}
+
+// seen lists how often which exit codes and verdicts were seen.
+func (r *row) seen() string {
 	var seen []string
 	for _, e := range slices.Sorted(maps.Keys(r.exits)) {
 		seen = append(seen, fmt.Sprintf("%s ×%d", e, r.exits[e]))
 	}
-	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t%s\t", name, r.runs, r.leaks, len(r.mended), median, p99, most)
-	if exits {
-		fmt.Fprintf(w, "  %s", strings.Join(seen, ", "))
+	return strings.Join(seen, ", ")
+}
+
+// spread gives the median, the 99th percentile and the most of m, in three
+// columns.
+func spread(m []time.Duration) string {
+	if len(m) == 0 {
+		return "–\t–\t–"
 	}
-	fmt.Fprintln(w)
+	slices.Sort(m)
+	return ms(m[len(m)/2]) + "\t" + ms(m[len(m)*99/100]) + "\t" + ms(m[len(m)-1])
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }

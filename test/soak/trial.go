@@ -32,7 +32,8 @@ type trial struct {
 	aim    aim
 	tail   *tail
 	runner *started
-	cgroup string // of the runner; "" where it was not put into one
+	cgroup string   // of the runner; "" where it was not put into one
+	seen   *witness // what its lab was made of; nil before the blow, and without a lab
 
 	struck bool                // the blow hit something alive
 	blown  experiment.BootTime // when it fell
@@ -40,6 +41,8 @@ type trial struct {
 	timed  bool                // relief to running again tells something
 
 	mended  time.Duration // relief to everything running again; -1: nothing was broken
+	gone    time.Duration // the runner's death to the last of its containers'; -1: there was none
+	back    time.Duration // the blow to the end of the run's take-back; -1: not known
 	swept   bool          // killed before anything was broken: a sweep tidied up
 	drift   []string      // what the report shows of it
 	code    int           // of the runner, -1 where it was killed
@@ -50,7 +53,7 @@ type trial struct {
 
 func (s *soak) newTrial(n, try int) *trial {
 	t := &trial{
-		soak: s, number: n, try: try, blow: s.blows[n%len(s.blows)], timed: true, mended: -1, code: -1,
+		soak: s, number: n, try: try, blow: s.draw(n), timed: true, mended: -1, gone: -1, back: -1, code: -1,
 		rng: rand.New(rand.NewPCG(s.seed, uint64(n)<<8|uint64(try))),
 		tag: fmt.Sprintf("simian-soak-%d-%d-%d", os.Getpid(), n, try),
 	}
@@ -82,7 +85,7 @@ func (t *trial) strike() error {
 	if err := os.MkdirAll(t.work, 0o700); err != nil {
 		return err
 	}
-	r, err := t.newRecipe()
+	r, err := t.drawRecipe()
 	if err != nil {
 		return err
 	}
@@ -116,9 +119,19 @@ func (t *trial) strike() error {
 	return err
 }
 
+// drawRecipe draws what is done to what.
+func (t *trial) drawRecipe() (*recipe, error) {
+	if t.blow.lab {
+		return t.newLabRecipe()
+	}
+	return t.newRecipe()
+}
+
 // fallen notes that the blow falls now.
 func (t *trial) fallen() {
+	t.witness()
 	t.blown, t.relief = bootNow(), time.Now()
+	t.seen.watch(patience)
 }
 
 func bootNow() experiment.BootTime {
@@ -130,6 +143,7 @@ func bootNow() experiment.BootTime {
 // aim is a moment of a run: so long after its start, or after an event.
 type aim struct {
 	kind  experiment.EventKind // "" is the start
+	nth   int                  // of the events of this kind, from 1; 0 is the first too
 	after time.Duration
 }
 
@@ -137,6 +151,9 @@ type aim struct {
 func (a aim) String() string {
 	if a.kind == "" {
 		return a.after.String() + " after its start"
+	}
+	if a.nth > 1 {
+		return fmt.Sprintf("%s after %s %d", a.after, a.kind, a.nth)
 	}
 	return a.after.String() + " after " + string(a.kind)
 }
@@ -152,6 +169,9 @@ func (t *trial) newAim() aim {
 		experiment.EventBegin, experiment.EventGuardian, experiment.EventPlan, experiment.EventAnnounce, experiment.EventApplied,
 		experiment.EventVerified, experiment.EventInjected, experiment.EventTakeBack, experiment.EventUndone, experiment.EventEnd,
 	}
+	if t.blow.lab {
+		return t.labAim(kinds)
+	}
 	a := aim{kind: kinds[t.rng.IntN(len(kinds))]}
 	if t.rng.IntN(3) > 0 {
 		a.after = time.Duration(t.rng.IntN(3000)) * time.Microsecond
@@ -161,7 +181,7 @@ func (t *trial) newAim() aim {
 
 // await waits for the moment; it gives false where the run ends before.
 func (t *trial) await() bool {
-	for t.aim.kind != "" && !t.tail.has(t.aim.kind) {
+	for t.aim.kind != "" && !t.tail.has(t.aim.kind, t.aim.nth) {
 		if t.runner.ended(50 * time.Microsecond) {
 			return false
 		}

@@ -47,6 +47,10 @@ fi
 # The kernel that the name stands for today: it is unpacked beside its place,
 # and moved there when it is whole.
 package=$(apt-cache depends --important "$meta" | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)/\1/p')
+if [ -z "$package" ]; then
+	echo "lab: no package $meta that stands for a kernel" >&2
+	exit 1
+fi
 version=${package#linux-image-}
 if [ ! -e "$dir/$version" ]; then
 	new=$dir/.new-$$

@@ -74,9 +74,9 @@ func parse(args []string) (options, error) {
 	})
 	f.StringVar(&o.kernel, "kernel", "linux-image-cloud-amd64", "boot this one of the `kernels` in bin/vm/kernels")
 	// A /dev/kvm inside a virtual machine may be there and not work.
-	f.StringVar(&o.accel, "accel", "tcg", "QEMU's `accelerator`; kvm is ten times faster where it works")
+	f.StringVar(&o.accel, "accel", "tcg", "QEMU's `accelerator`: kvm, where it works, is the faster one")
 	f.IntVar(&o.memory, "m", 1536, "the machine's memory in `MiB`")
-	f.DurationVar(&o.boot, "boot", time.Minute, "how long it may take to boot")
+	f.DurationVar(&o.boot, "boot", 2*time.Minute, "how long it may take to boot")
 	f.DurationVar(&o.timeout, "timeout", 8*time.Minute, "how long all of it may take")
 	if err := f.Parse(args); err != nil {
 		return o, err

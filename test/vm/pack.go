@@ -39,14 +39,14 @@ func (m machine) pack(binaries []binary) error {
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
 	a := newArchive(w)
-	addSystem(a, m.lab)
+	addSystem(a)
 	m.addTests(a, binaries)
-	err = errors.Join(addPrograms(a), addModules(a, m.lab.modules), a.close())
+	err = errors.Join(addPrograms(a, m.lab.busybox), addModules(a, m.lab.modules), a.close())
 	return errors.Join(err, w.Flush(), f.Close())
 }
 
 // addSystem adds what a small Debian has, in Debian's merged layout.
-func addSystem(a *archive, l lab) {
+func addSystem(a *archive) {
 	a.file("init", 0o755, initScript)
 	for _, dir := range []string{"bin", "sbin", "lib", "lib64"} {
 		a.folder("usr/" + dir)
@@ -57,7 +57,6 @@ func addSystem(a *archive, l lab) {
 	}
 	a.link("var/run", "/run")
 	a.link("var/tmp", "/tmp")
-	a.copy("usr/bin/busybox", l.busybox)
 	for name, text := range accounts {
 		a.file(name, 0o644, []byte(text))
 	}

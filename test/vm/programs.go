@@ -16,9 +16,12 @@ import (
 // it is called by, stands in for all others.
 var programs = []string{"sh", "sleep", "true", "false", "cat", "echo", "env", "unshare"}
 
-// addPrograms adds the programs where the host has them, and their libraries.
-func addPrograms(a *archive) error {
+// addPrograms adds busybox and the programs, and their libraries.
+func addPrograms(a *archive, busybox string) error {
 	seen := make(map[string]bool)
+	if err := addELF(a, "usr/bin/busybox", busybox, seen); err != nil {
+		return fmt.Errorf("take %s from the host: %w", busybox, err)
+	}
 	for _, name := range programs {
 		p, err := exec.LookPath(name)
 		if err != nil {

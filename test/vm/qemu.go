@@ -108,7 +108,8 @@ func (m machine) oops(bad bool) error {
 	if where := trouble.FindStringIndex(said); where != nil {
 		return errors.New("the kernel says:\n" + strings.TrimSpace(said[where[0]:]))
 	}
-	if all := strings.Split(strings.TrimSpace(said), "\n"); bad {
+	if said = strings.TrimSpace(said); bad && said != "" {
+		all := strings.Split(said, "\n")
 		return errors.New("the kernel says last:\n" + strings.Join(all[max(0, len(all)-20):], "\n"))
 	}
 	return nil

@@ -128,13 +128,15 @@ func names(dir string) []string {
 	return list
 }
 
-// fds are the files it was started with. Those of Go's own are left out.
+// fds are the files it was started with. Those of Go's own are left out: its
+// poller, and the CPU limit that it watches.
 func fds() []string {
 	var list []string
 	for _, name := range names("/proc/self/fd") {
 		to, err := os.Readlink("/proc/self/fd/" + name)
-		if err == nil && !strings.HasPrefix(to, "anon_inode:[event") && !strings.HasSuffix(to, "/fd") {
-			list = append(list, name)
+		own := strings.HasPrefix(to, "anon_inode:[event") || strings.HasPrefix(filepath.Base(to), "cpu.")
+		if err == nil && !own {
+			list = append(list, name+" "+to)
 		}
 	}
 	return list

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -22,6 +23,8 @@ func main() {
 	commands := map[string]func(args []string){
 		"serve": serve, "exit": exit, "get": get, "sleep": sleep, "write": write, "cat": cat,
 		"crash-once": crashOnce, "stubborn": stubborn, "gentle": gentle, "lookup": lookup, "eat": eat, "env": env,
+		"both": both, "flood": flood, "stat": stat, "there": there, "orphan": orphan, "crowd": crowd, "ended": ended,
+		"mark": mark, "echo": echo, "head": head,
 	}
 	run, ok := commands[os.Args[1]]
 	if !ok {
@@ -134,5 +137,94 @@ func eat([]string) {
 func env([]string) {
 	for _, e := range os.Environ() {
 		fmt.Println(e)
+	}
+}
+
+// both writes to both streams, and a line that is longer than a log's.
+func both(args []string) {
+	n, err := strconv.Atoi(args[0])
+	check(err)
+	fmt.Println("to stdout")
+	fmt.Fprintln(os.Stderr, "to stderr")
+	fmt.Println(strings.Repeat("x", n))
+	fmt.Print("without an end")
+}
+
+// flood writes so many MiB as fast as they are taken.
+func flood(args []string) {
+	n, err := strconv.Atoi(args[0])
+	check(err)
+	line := []byte(strings.Repeat("y", 1023) + "\n")
+	for range n << 10 {
+		_, err := os.Stdout.Write(line)
+		check(err)
+	}
+	fmt.Println("done")
+	time.Sleep(time.Hour)
+}
+
+// stat says whose each path is, and who may do what with it.
+func stat(args []string) {
+	for _, path := range args {
+		info, err := os.Lstat(path)
+		check(err)
+		st := info.Sys().(*syscall.Stat_t)
+		fmt.Printf("%s %d:%d %o\n", path, st.Uid, st.Gid, st.Mode&0o7777)
+	}
+}
+
+// there tells whether a file is there.
+func there(args []string) {
+	_, err := os.Stat(args[0])
+	check(err)
+}
+
+// orphan ends well, and leaves a process that keeps its output open.
+func orphan([]string) {
+	c := exec.Command("/inside", "sleep")
+	c.Stdout = os.Stdout
+	check(c.Start())
+}
+
+// crowd is so many processes beside this one.
+func crowd(args []string) {
+	n, err := strconv.Atoi(args[0])
+	check(err)
+	for range n {
+		check(exec.Command("/inside", "sleep").Start())
+	}
+	fmt.Println("ready")
+	time.Sleep(time.Hour)
+}
+
+// ended ends the process that is named, with a signal.
+func ended(args []string) {
+	pid, err := strconv.Atoi(args[0])
+	check(err)
+	check(syscall.Kill(pid, syscall.SIGTERM))
+}
+
+// mark adds a line to a file, so that starts can be counted, and ends with a
+// code, or stays where none is given.
+func mark(args []string) {
+	f, err := os.OpenFile(args[0], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	check(err)
+	_, err = fmt.Fprintln(f, "started")
+	check(err)
+	if len(args) > 1 {
+		exit(args[1:])
+	}
+	time.Sleep(time.Hour)
+}
+
+// echo writes what it reads.
+func echo([]string) { _, _ = io.Copy(os.Stdout, os.Stdin) }
+
+// head writes files, and ends.
+func head(args []string) {
+	for _, path := range args {
+		data, err := os.ReadFile(path)
+		check(err)
+		fmt.Print(string(data))
 	}
 }

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/proc"
+)
+
+// witness takes down what the trial's lab is made of, where it has one.
+func (t *trial) witness() {
+	if !t.blow.lab {
+		return
+	}
+	t.seen = t.look(t.runnerPID())
+	t.note("%d processes, %d network namespaces, frozen: %v", len(t.seen.members), len(t.seen.nets), t.seen.frozen)
+}
+
+// runnerPID is the pid of the process that launches the lab, by its journal
+// where it has one.
+func (t *trial) runnerPID() int {
+	t.tail.read()
+	lines, _ := parseLines(t.tail.data)
+	if len(lines) > 0 {
+		return lines[0].Header.Runner.PID
+	}
+	return t.runner.pid()
+}
+
+// checkLab looks for all that a lab may leave.
+func (t *trial) checkLab() {
+	if !t.blow.lab {
+		return
+	}
+	for _, what := range t.seen.left() {
+		t.leak("%s", what)
+	}
+	for _, pattern := range []string{"labs/*", "images/use/*", "images/tmp/*"} {
+		paths, _ := filepath.Glob(filepath.Join(t.dir, pattern))
+		for _, path := range paths {
+			t.leak("%s is left", path)
+		}
+	}
+	for _, dir := range t.labCgroups() {
+		t.leak("cgroup %s is left", dir)
+	}
+	if t.recipe != nil && t.recipe.lab != nil {
+		if who := portTaken(t.recipe.lab.port); who != "" {
+			t.leak("the lab's port is taken: %s", who)
+		}
+	}
+	t.checkMounts()
+	t.checkForkServers()
+}
+
+// checkMounts looks for mounts in this mount namespace.
+func (t *trial) checkMounts() {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.leak("read mounts: %v", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, t.soak.dir) {
+			t.leak("mount is left: %s", strings.TrimSpace(line))
+		}
+	}
+}
+
+// checkForkServers looks for fork servers whose launcher is gone.
+func (t *trial) checkForkServers() {
+	host := proc.Host()
+	pids, _ := host.PIDs()
+	for _, pid := range pids {
+		st, err := host.Stat(pid)
+		if err != nil || st.Exited() {
+			continue
+		}
+		args, err := host.Cmdline(pid)
+		if err != nil || len(args) == 0 || args[0] != "simian-container" || !sameFile(fmt.Sprintf("/proc/%d/exe", pid), t.soak.simian) {
+			continue
+		}
+		if above, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", st.PPID)); err == nil && !bytes.HasPrefix(above, []byte("simian")) && !bytes.Contains(above, []byte("--state")) {
+			t.leak("process %d is a fork server or container whose parent is %d: %q", pid, st.PPID, above)
+		}
+	}
+}
+
+func sameFile(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
+}
+
+// measure takes down how quickly the lab was gone, and the run taken back.
+func (t *trial) measure(lines []line) {
+	if !t.blow.lab || !t.struck || t.seen == nil {
+		return
+	}
+	t.seen.gone.Wait()
+	if t.blow.kills && t.seen.boxes > 0 && !t.seen.last.IsZero() {
+		t.gone = t.seen.last.Sub(t.seen.from)
+	}
+	for _, l := range lines {
+		if l.Kind == experiment.EventEnd && l.Boot > t.blown {
+			t.back = l.Boot.Sub(t.blown)
+		}
+	}
+}

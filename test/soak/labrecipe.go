@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/simianhq/simian/experiment"
+)
+
+// newLabRecipe draws an experiment that launches a lab of its own, and strikes
+// it once, twice or three times.
+func (t *trial) newLabRecipe() (*recipe, error) {
+	r := &recipe{t: t}
+	t.recipe = r
+	var err error
+	if r.lab, err = t.newLab(); err != nil {
+		return r, err
+	}
+	r.names = append(r.names, "lab of "+r.lab.root())
+	for i := range 1 + t.rng.IntN(3) {
+		r.labAction(i, time.Duration(10+t.rng.IntN(290))*time.Millisecond)
+	}
+	if t.rng.IntN(2) == 0 {
+		r.labTraffic()
+	}
+	return r, nil
+}
+
+// labAction adds an action on a container.
+func (r *recipe) labAction(i int, length time.Duration) {
+	rng := r.t.rng
+	services := []string{"store", "bus", "api", "web", "plain", "deep"} // the last is not started again
+	faults := []string{"{type: kill}", "{type: kill, every: 30ms}", "{type: freeze}", "{type: freeze, backend: signal}"}
+	n := rng.IntN(len(faults))
+	more := ""
+	if n < 2 {
+		services, more = services[:5], ", irreversible: true"
+	}
+	text := fmt.Sprintf("fault: %s, target: {type: native, service: %s}%s", faults[n], services[rng.IntN(len(services))], more)
+	if i > 0 && rng.IntN(2) == 0 {
+		text += ", parallel: true"
+	} else {
+		r.length += length
+	}
+	r.names = append(r.names, text)
+	fmt.Fprintf(&r.method, "  - {name: action %d, %s, for: %s}\n", i+1, text, length)
+}
+
+// labTraffic has one of the containers visited, by its name in the lab and by
+// its port on the host.
+func (r *recipe) labTraffic() {
+	r.names = append(r.names, "checked")
+	r.checks = fmt.Sprintf(`  traffic:
+  - {name: visits, url: "http://api:%s/", rate: 50/s}
+  hypothesis:
+    every: %s
+    checks:
+    - {name: visits are answered, traffic: visits, measure: success, window: %s, min: 0.01, allow: 90}
+    - {name: page, probe: {type: http, url: "http://web:%s/"}, max: 299, allow: 90}
+`, boxPort, every, window, boxPort)
+}
+
+// labWithin is how long a lab may take to come up. It is part of how long a
+// run may stand still.
+func (t *trial) labWithin() time.Duration {
+	if t.blow.slack > 0 {
+		return 4 * time.Second
+	}
+	return 30 * time.Second
+}
+
+// steadyWithin is how long the steady state may be waited for.
+func (t *trial) steadyWithin() time.Duration {
+	if t.blow.lab && t.blow.slack > 0 {
+		return time.Second
+	}
+	return 5 * time.Second
+}
+
+// launch is the section of the file that launches the lab.
+func (r *recipe) launch() string {
+	if r.lab == nil {
+		return ""
+	}
+	return fmt.Sprintf("  lab: {compose: %s, within: %s}\n", r.lab.file, r.t.labWithin())
+}
+
+// labAim draws a moment close to an event of the lab's life.
+func (t *trial) labAim(kinds []experiment.EventKind) aim {
+	a := aim{kind: experiment.EventContain, nth: 1 + t.rng.IntN(20)} // each container is starting first, and then running
+	switch n := t.rng.IntN(len(kinds) + 8); {
+	case n < len(kinds):
+		a = aim{kind: kinds[n]}
+	case n < len(kinds)+1:
+		a = aim{kind: experiment.EventLabUp}
+	case n < len(kinds)+3:
+		a = aim{kind: experiment.EventApplied, nth: 1 + t.rng.IntN(11)}
+	case n < len(kinds)+5:
+		a = aim{kind: experiment.EventUndone, nth: 1 + t.rng.IntN(11)}
+	}
+	if t.rng.IntN(3) > 0 {
+		a.after = time.Duration(t.rng.IntN(5000)) * time.Microsecond
+	}
+	return a
+}
