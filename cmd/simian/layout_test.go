@@ -25,7 +25,7 @@ var only = map[string][]string{
 	"github.com/compose-spec/compose-go":     {"targets/native"},
 	"github.com/miekg/dns":                   {"internal/labnet"},
 	"github.com/elastic/go-seccomp-bpf":      {"internal/seccomp"},
-	"github.com/moby/profiles":               {"internal/seccomp"},
+	"github.com/moby/profiles":               {"internal/seccomp", "bench/launch"},
 	"k8s.io/client-go":                       {"internal/kube"},
 	"github.com/robfig/cron":                 {"scheduler"},
 	"modernc.org/sqlite":                     {"internal/journal"},

@@ -32,10 +32,11 @@ func checkName(name string) error {
 // Cgroup is a container's place in every cgroup hierarchy that is mounted,
 // with its limits. It outlives the container's restarts.
 type Cgroup struct {
-	name string
-	v1   []string // mount points of version 1 hierarchies
-	v2   string   // mount point of version 2, "" where it is not mounted
-	oom  string   // the file that counts OOM kills, "" where none does
+	name  string
+	v1    []string          // mount points of version 1 hierarchies
+	v2    string            // mount point of version 2, "" where it is not mounted
+	oom   string            // the file that counts OOM kills, "" where none does
+	links map[string]string // the folder of each controller that shares a hierarchy: cpu is cpu,cpuacct
 }
 
 // hierarchies finds where the cgroup called name is, or is to be.
@@ -50,13 +51,18 @@ func hierarchies(fs proc.FS, name string) (*Cgroup, []proc.CgroupHierarchy, erro
 	if len(list) == 0 {
 		return nil, nil, errors.New("no cgroup hierarchy is mounted")
 	}
-	c := &Cgroup{name: name}
+	c := &Cgroup{name: name, links: map[string]string{}}
 	for _, h := range list {
 		if h.Controllers == nil {
 			c.v2 = h.Dir
 			continue
 		}
 		c.v1 = append(c.v1, h.Dir)
+		for _, controller := range h.Controllers {
+			if folder := filepath.Base(h.Dir); folder != controller {
+				c.links[controller] = folder
+			}
+		}
 		if slices.Contains(h.Controllers, "memory") {
 			c.oom = filepath.Join(h.Dir, name, "memory.oom_control")
 		}

@@ -30,21 +30,23 @@ func (c *Cgroup) show(a *assembler, to *container) {
 		return
 	}
 	folder := a.mountFS(words, "tmpfs", noSuidDevExec, "mode", "755", "size", "65536k")
-	for i, root := range c.roots() {
-		name := filepath.Base(root)
-		if root == c.v2 {
-			name = "unified"
-		}
-		a.do(words, unix.SYS_MKDIRAT, folder, name, 0o755)
-		_ = i
+	for _, root := range c.roots() {
+		a.do(words, unix.SYS_MKDIRAT, folder, c.folder(root), 0o755)
+	}
+	for _, controller := range names(c.links) {
+		a.do(words, unix.SYS_SYMLINKAT, c.links[controller], folder, controller)
 	}
 	a.moveTo(words, folder, to.sysTree, at)
 	for i, root := range c.roots() {
-		name := filepath.Base(root)
-		if root == c.v2 {
-			name = "unified"
-		}
-		a.moveTo(words, to.cgroupTrees[i], folder, name)
+		a.moveTo(words, to.cgroupTrees[i], folder, c.folder(root))
 	}
 	a.mountAttr(words, folder, unix.MountAttr{Attr_set: readOnly}, false)
+}
+
+// folder is what a hierarchy is called below /sys/fs/cgroup.
+func (c *Cgroup) folder(root string) string {
+	if root == c.v2 {
+		return "unified"
+	}
+	return filepath.Base(root)
 }

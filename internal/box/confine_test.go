@@ -81,20 +81,30 @@ func TestTerminal(t *testing.T) {
 func newNet(t *testing.T) *os.File {
 	t.Helper()
 	done := make(chan *os.File)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends
-		var f *os.File
-		if unix.Unshare(unix.CLONE_NEWNET) == nil {
-			f, _ = os.Open("/proc/thread-self/ns/net")
-		}
-		done <- f
-	}()
+	go makeNet(done)
 	f := <-done
 	if f == nil {
 		t.Skip("no network namespace can be made")
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// makeNet makes one on a thread that ends with it, which the main one can't.
+func makeNet(done chan<- *os.File) {
+	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		again := make(chan *os.File)
+		go makeNet(again)
+		done <- <-again
+		runtime.UnlockOSThread()
+		return
+	}
+	var f *os.File
+	if unix.Unshare(unix.CLONE_NEWNET) == nil {
+		f, _ = os.Open("/proc/thread-self/ns/net")
+	}
+	done <- f
 }
 
 func TestNet(t *testing.T) {

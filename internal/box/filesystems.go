@@ -81,8 +81,12 @@ func (c *container) dev(a *assembler) {
 		a.do("make /dev/"+n.name, unix.SYS_MKNODAT, c.devTree, n.name, unix.S_IFCHR|0o666, unix.Mkdev(n.major, n.minor))
 	}
 	for _, link := range [][2]string{
-		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
-		{"/proc/kcore", "core"}, {"pts/ptmx", "ptmx"},
+		{"/proc/self/fd", "fd"},
+		{"/proc/self/fd/0", "stdin"},
+		{"/proc/self/fd/1", "stdout"},
+		{"/proc/self/fd/2", "stderr"},
+		{"/proc/kcore", "core"},
+		{"pts/ptmx", "ptmx"},
 	} {
 		a.do("make /dev/"+link[1], unix.SYS_SYMLINKAT, link[0], c.devTree, link[1])
 	}

@@ -18,9 +18,17 @@ type hidden struct {
 // which hide does first. Many are not there on many kernels.
 func masked() []hidden {
 	return []hidden{
-		{false, "acpi", true}, {false, "asound", true}, {false, "interrupts", false}, {false, "kcore", false}, {false, "keys", false},
-		{false, "latency_stats", false}, {false, "sched_debug", false}, {false, "scsi", true}, {false, "timer_list", false},
-		{false, "timer_stats", false}, {true, "devices/virtual/powercap", true},
+		{false, "acpi", true},
+		{false, "asound", true},
+		{false, "interrupts", false},
+		{false, "kcore", false},
+		{false, "keys", false},
+		{false, "latency_stats", false},
+		{false, "sched_debug", false},
+		{false, "scsi", true},
+		{false, "timer_list", false},
+		{false, "timer_stats", false},
+		{true, "devices/virtual/powercap", true},
 	}
 }
 

@@ -55,7 +55,8 @@ func TestHostileImage(t *testing.T) {
 			map[string]string{"etc": up + "etc"}, func(s *Spec) { s.User = "daemon" }, "read the container's /etc/passwd: too many levels of symbolic links",
 		},
 		"passwd is a link through proc": {
-			map[string]string{"etc/passwd": "/proc/1/root/etc/passwd"}, func(s *Spec) { s.User = "daemon" },
+			map[string]string{"etc/passwd": "/proc/1/root/etc/passwd"},
+			func(s *Spec) { s.User = "daemon" },
 			"read the container's /etc/passwd: too many levels of symbolic links",
 		},
 		"passwd is a device": {

@@ -92,16 +92,20 @@ func (p *Process) Wait() Exit {
 func (p *Process) await() {
 	defer close(p.done)
 	var status unix.WaitStatus
+	reaped := func(options int) bool {
+		for {
+			pid, err := unix.Wait4(p.id.PID, &status, options, nil)
+			if err != unix.EINTR {
+				return pid != 0 || err != nil
+			}
+		}
+	}
 	raw, err := p.pidfd.SyscallConn()
 	if err == nil {
-		err = raw.Read(func(uintptr) bool {
-			for {
-				pid, err := unix.Wait4(p.id.PID, &status, unix.WNOHANG, nil)
-				if err != unix.EINTR {
-					return pid != 0 || err != nil
-				}
-			}
-		})
+		err = raw.Read(func(uintptr) bool { return reaped(unix.WNOHANG) })
+	}
+	if err != nil {
+		reaped(0)
 	}
 	p.exit = p.ending(status)
 	p.pidfd.Close()

@@ -17,7 +17,7 @@ type Spec struct {
 	User string   // name or uid, or either with :group or :gid, by the container's own /etc/passwd and /etc/group; "" is root
 
 	Lower    []string // overlay's layers, absolute folders, the uppermost first
-	Upper    string   // where it writes; "" for a container that is ReadOnly
+	Upper    string   // where it writes; "" for a container that is ReadOnly. fsync(2) there does not wait for the disk
 	Work     string   // overlay's work folder, on Upper's file system
 	ReadOnly bool     // the root is; Mounts have their own
 	Mounts   []Mount  // in this order

@@ -159,8 +159,8 @@ func rootfs(t testing.TB, files map[string]string) string {
 	return dir
 }
 
-// service is one of a Compose file that says nothing but its command.
-func service(t testing.TB, name string, args ...string) Service {
+// newService is one of a Compose file that says nothing but its command.
+func newService(t testing.TB, name string, args ...string) Service {
 	t.Helper()
 	return Service{
 		Name: name, Rootfs: rootfs(t, nil), Replicas: 1, Entrypoint: []string{"/inside"}, Command: args,
@@ -223,9 +223,9 @@ func upAll(t testing.TB, p *Project) *stage {
 	return s
 }
 
-// refused launches a lab that can't come up, within a while, and wants these
+// cannotRaise launches a lab that can't come up, within a while, and wants these
 // words of the error.
-func refused(t testing.TB, p *Project, within time.Duration, words ...string) *stage {
+func cannotRaise(t testing.TB, p *Project, within time.Duration, words ...string) *stage {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()

@@ -59,10 +59,10 @@ func (s *stage) addresses(names ...string) []string {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	web := healthy(service(t, "web", "serve", ":80"), "get", "http://localhost")
+	web := healthy(newService(t, "web", "serve", ":80"), "get", "http://localhost")
 	web.Replicas = 3
 	web.Networks[0].Aliases = []string{"shop"}
-	s := up(t, web, service(t, "client", "sleep"))
+	s := up(t, web, newService(t, "client", "sleep"))
 	for name, want := range map[string][]string{
 		"web": s.addresses("web-1", "web-2", "web-3"), "shop": s.addresses("web-1", "web-2", "web-3"),
 		"web-2": s.addresses("web-2"), "client": s.addresses("client-1"), "nobody": nil,
@@ -87,10 +87,10 @@ func TestNames(t *testing.T) {
 // run.
 func TestNamesOfWhatEnds(t *testing.T) {
 	t.Parallel()
-	web := healthy(service(t, "web", "serve", ":80"), "get", "http://localhost")
+	web := healthy(newService(t, "web", "serve", ":80"), "get", "http://localhost")
 	web.Replicas = 2
 	web.Restart = Restart{Policy: "always", Delay: 700 * time.Millisecond}
-	s := up(t, web, service(t, "client", "sleep"))
+	s := up(t, web, newService(t, "client", "sleep"))
 	before := s.box("web-1")
 	must(t, s.byName["web-1"].process.Kill())
 	s.until("web-1", "ends", func(b Box) bool { return b.Process.PID == 0 })
@@ -111,7 +111,7 @@ func TestNamesOfWhatEnds(t *testing.T) {
 
 func TestSeveralNetworks(t *testing.T) {
 	t.Parallel()
-	gateway, db, web := service(t, "gateway", "sleep"), service(t, "db", "serve", ":80"), service(t, "web", "sleep")
+	gateway, db, web := newService(t, "gateway", "sleep"), newService(t, "db", "serve", ":80"), newService(t, "web", "sleep")
 	gateway.Networks = []Attachment{{Network: "front"}, {Network: "back", Aliases: []string{"proxy"}}}
 	db.Networks = []Attachment{{Network: "back", Address: addr("10.99.0.7")}}
 	web.Networks = []Attachment{{Network: "front"}}
@@ -134,7 +134,7 @@ func TestSeveralNetworks(t *testing.T) {
 
 func TestPublishedPorts(t *testing.T) {
 	t.Parallel()
-	web := healthy(service(t, "web", "serve", ":80"), "get", "http://localhost")
+	web := healthy(newService(t, "web", "serve", ":80"), "get", "http://localhost")
 	web.Replicas = 2
 	web.Ports = []Port{{HostIP: addr("127.0.0.1"), ContainerPort: 80, Protocol: "tcp"}}
 	s := up(t, web)
@@ -166,12 +166,12 @@ func TestPortIsTaken(t *testing.T) {
 	must(t, err)
 	defer l.Close()
 	taken := netip.MustParseAddrPort(l.Addr().String()).Port()
-	web := service(t, "web", "sleep")
+	web := newService(t, "web", "sleep")
 	web.Ports = []Port{
 		{HostIP: addr("127.0.0.1"), ContainerPort: 80, Protocol: "tcp"},
 		{HostIP: addr("127.0.0.1"), HostPort: taken, ContainerPort: 80, Protocol: "tcp"},
 	}
-	s := refused(t, project(web), 10*time.Second, "services.web.ports", l.Addr().String(), "the port is taken")
+	s := cannotRaise(t, project(web), 10*time.Second, "services.web.ports", l.Addr().String(), "the port is taken")
 	if order := s.order(); len(order) > 0 {
 		t.Errorf("%q", order)
 	}
@@ -181,12 +181,12 @@ func TestPortIsTaken(t *testing.T) {
 func TestDialWhileDown(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
-	lab := NewLab(project(service(t, "web", "sleep")), Env{FS: proc0})
+	lab := NewLab(project(newService(t, "web", "sleep")), Env{FS: proc0})
 	if _, err := lab.Dial(t.Context(), "tcp", "web:80"); err == nil || !strings.Contains(err.Error(), "not up") {
 		t.Error(err)
 	}
 	must(t, lab.Close())
-	s := up(t, service(t, "web", "sleep"))
+	s := up(t, newService(t, "web", "sleep"))
 	s.down()
 	if _, err := s.Dial(t.Context(), "tcp", "web:80"); err == nil {
 		t.Error("it connects")

@@ -52,10 +52,10 @@ func (s *stage) before(first, second string) {
 func TestDependencies(t *testing.T) {
 	t.Parallel()
 	s := up(t,
-		service(t, "base", "sleep"),
-		after(healthy(service(t, "db", "serve", ":80", "100ms"), "get", "http://localhost:80"), "base", startedCondition),
-		after(service(t, "migrate", "exit", "0"), "db", healthyCondition),
-		after(service(t, "web", "sleep"), "migrate", completedCondition, "db", healthyCondition),
+		newService(t, "base", "sleep"),
+		after(healthy(newService(t, "db", "serve", ":80", "100ms"), "get", "http://localhost:80"), "base", startedCondition),
+		after(newService(t, "migrate", "exit", "0"), "db", healthyCondition),
+		after(newService(t, "web", "sleep"), "migrate", completedCondition, "db", healthyCondition),
 	)
 	s.before("base-1 running", "db-1 starting")
 	s.before("db-1 healthy", "migrate-1 starting")
@@ -71,11 +71,11 @@ func TestDependencies(t *testing.T) {
 // TestDependencyOnReplicas waits for each of them.
 func TestDependencyOnReplicas(t *testing.T) {
 	t.Parallel()
-	db := healthy(service(t, "db", "serve", ":80"), "get", "http://localhost:80")
+	db := healthy(newService(t, "db", "serve", ":80"), "get", "http://localhost:80")
 	db.Replicas = 3
-	none := service(t, "none", "sleep")
+	none := newService(t, "none", "sleep")
 	none.Replicas = 0
-	s := up(t, db, none, after(service(t, "web", "sleep"), "db", healthyCondition, "none", healthyCondition, "elsewhere", startedCondition))
+	s := up(t, db, none, after(newService(t, "web", "sleep"), "db", healthyCondition, "none", healthyCondition, "elsewhere", startedCondition))
 	for _, name := range []string{"db-1", "db-2", "db-3"} {
 		s.before(name+" healthy", "web-1 starting")
 	}
@@ -86,12 +86,12 @@ func TestDependencyOnReplicas(t *testing.T) {
 
 func TestDependenciesThatFail(t *testing.T) {
 	t.Parallel()
-	unhealthy := healthy(service(t, "db", "sleep"), "there", "/ready")
-	onFailure := service(t, "db", "exit", "3")
+	unhealthy := healthy(newService(t, "db", "sleep"), "there", "/ready")
+	onFailure := newService(t, "db", "exit", "3")
 	onFailure.Restart = Restart{Policy: "on-failure", MaxAttempts: 1, Delay: 10 * time.Millisecond}
-	never := healthy(service(t, "db", "sleep"), "there", "/ready")
+	never := healthy(newService(t, "db", "sleep"), "there", "/ready")
 	never.Health.StartPeriod = time.Hour
-	looping := healthy(service(t, "db", "exit", "3"), "there", "/ready")
+	looping := healthy(newService(t, "db", "exit", "3"), "there", "/ready")
 	looping.Restart = Restart{Policy: "always"}
 	for name, c := range map[string]struct {
 		db        Service
@@ -100,20 +100,20 @@ func TestDependenciesThatFail(t *testing.T) {
 		words     []string
 	}{
 		"unhealthy":                   {unhealthy, healthyCondition, 20 * time.Second, []string{"services.db", "db-1 is unhealthy", "/ready: no such file"}},
-		"exits non-zero":              {service(t, "db", "exit", "3"), completedCondition, 20 * time.Second, []string{"db-1 has ended: exit 3\n        goodbye"}},
+		"exits non-zero":              {newService(t, "db", "exit", "3"), completedCondition, 20 * time.Second, []string{"db-1 has ended: exit 3\n        goodbye"}},
 		"exits non-zero in the end":   {onFailure, completedCondition, 20 * time.Second, []string{"db-1 has ended: exit 3\n        goodbye"}},
-		"ends before it is healthy":   {healthy(service(t, "db", "exit", "0"), "there", "/ready"), healthyCondition, 20 * time.Second, []string{"db-1 has ended before it was healthy: exit 0"}},
-		"fails before it is healthy":  {healthy(service(t, "db", "exit", "4"), "there", "/ready"), healthyCondition, 20 * time.Second, []string{"db-1 has ended: exit 4"}},
+		"ends before it is healthy":   {healthy(newService(t, "db", "exit", "0"), "there", "/ready"), healthyCondition, 20 * time.Second, []string{"db-1 has ended before it was healthy: exit 0"}},
+		"fails before it is healthy":  {healthy(newService(t, "db", "exit", "4"), "there", "/ready"), healthyCondition, 20 * time.Second, []string{"db-1 has ended: exit 4"}},
 		"never healthy":               {never, healthyCondition, time.Second, []string{"db-1 is not healthy: its health check ends with exit 1: stat /ready", "deadline exceeded"}},
 		"never healthy in a loop":     {looping, healthyCondition, time.Second, []string{"db-1 is not healthy", "deadline exceeded"}},
-		"never completed":             {service(t, "db", "sleep"), completedCondition, time.Second, []string{"web-1 waits for db-1 to complete", "deadline exceeded"}},
+		"never completed":             {newService(t, "db", "sleep"), completedCondition, time.Second, []string{"web-1 waits for db-1 to complete", "deadline exceeded"}},
 		"never completed, in a loop":  {looping, completedCondition, time.Second, []string{"db-1", "deadline exceeded"}},
-		"healthy without a check":     {service(t, "db", "sleep"), healthyCondition, time.Second, []string{"waits for db to be healthy, and neither the file nor its image has a health check"}},
-		"a command that is not there": {service(t, "db", "no-such"), completedCondition, 20 * time.Second, []string{"db-1 has ended: exit 1\n        no such command: no-such"}},
+		"healthy without a check":     {newService(t, "db", "sleep"), healthyCondition, time.Second, []string{"waits for db to be healthy, and neither the file nor its image has a health check"}},
+		"a command that is not there": {newService(t, "db", "no-such"), completedCondition, 20 * time.Second, []string{"db-1 has ended: exit 1\n        no such command: no-such"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := refused(t, project(c.db, after(service(t, "web", "sleep"), "db", c.condition)), c.within, c.words...)
+			s := cannotRaise(t, project(c.db, after(newService(t, "web", "sleep"), "db", c.condition)), c.within, c.words...)
 			if slices.Contains(s.order(), "web-1 starting") {
 				t.Errorf("web was started: %q", s.order())
 			}
@@ -126,7 +126,7 @@ func TestDependenciesThatFail(t *testing.T) {
 func TestCannotStart(t *testing.T) {
 	t.Parallel()
 	change := func(fn func(*Service)) Service {
-		s := service(t, "web", "sleep")
+		s := newService(t, "web", "sleep")
 		fn(&s)
 		return s
 	}
@@ -148,7 +148,7 @@ func TestCannotStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := refused(t, project(c.web, service(t, "other", "sleep")), 20*time.Second, "services.web", c.words)
+			s := cannotRaise(t, project(c.web, newService(t, "other", "sleep")), 20*time.Second, "services.web", c.words)
 			if n := strings.Count(strings.Join(s.order(), "\n"), "web-1 running"); n > 0 {
 				t.Errorf("web ran: %q", s.order())
 			}
@@ -166,12 +166,12 @@ func TestUpIsCutShort(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			time.AfterFunc(after, cancel)
-			services := []Service{healthy(service(t, "db", "sleep"), "there", "/ready")}
+			services := []Service{healthy(newService(t, "db", "sleep"), "there", "/ready")}
 			services[0].Health.StartPeriod = time.Hour
 			for n := range 4 {
-				s := service(t, fmt.Sprintf("web%d", n), "sleep")
+				s := newService(t, fmt.Sprintf("web%d", n), "sleep")
 				s.DependsOn = []Dependency{{Service: "db", Condition: healthyCondition, Required: true}}
-				services = append(services, s, service(t, fmt.Sprintf("other%d", n), "sleep"))
+				services = append(services, s, newService(t, fmt.Sprintf("other%d", n), "sleep"))
 			}
 			_, err := raise(ctx, t, project(services...))
 			if !errors.Is(err, context.Canceled) {
@@ -190,7 +190,7 @@ func TestApplyFails(t *testing.T) {
 		t.Run("of "+bad, func(t *testing.T) {
 			t.Parallel()
 			s := &stage{t: t, state: t.TempDir()}
-			p := project(service(t, "a", "sleep"), service(t, "b", "sleep"), after(service(t, "c", "sleep"), "a", startedCondition))
+			p := project(newService(t, "a", "sleep"), newService(t, "b", "sleep"), after(newService(t, "c", "sleep"), "a", startedCondition))
 			s.Lab = NewLab(p, Env{FS: proc0, State: s.state, Images: s.state + "/images"})
 			must(t, s.Prepare(t.Context(), "testapply"))
 			s.steps, _ = s.Steps(experiment.RunID(fmt.Sprintf("t%sapply%d", bad, nextRun.Add(1))))
@@ -212,7 +212,7 @@ func TestApplyFails(t *testing.T) {
 func TestTwoLabsOfOneFile(t *testing.T) {
 	t.Parallel()
 	p := func() *Project {
-		return project(service(t, "web", "serve", ":80"), after(healthy(service(t, "db", "serve", ":80"), "get", "http://web"), "web", startedCondition))
+		return project(newService(t, "web", "serve", ":80"), after(healthy(newService(t, "db", "serve", ":80"), "get", "http://web"), "web", startedCondition))
 	}
 	one, two := upAll(t, p()), upAll(t, p())
 	for _, s := range []*stage{one, two} {
@@ -237,7 +237,7 @@ func TestManyContainers(t *testing.T) {
 	t.Parallel()
 	var services []Service
 	for n := range 10 {
-		s := service(t, fmt.Sprintf("s%d", n), "sleep")
+		s := newService(t, fmt.Sprintf("s%d", n), "sleep")
 		s.Replicas = 3
 		services = append(services, s)
 	}

@@ -82,7 +82,7 @@ func (t *trial) newLab() (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{t: t, file: filepath.Join(t.work, "compose.yaml"), port: port, length: 600 * time.Millisecond, imaged: t.rng.IntN(4) == 0}
+	l := &lab{t: t, file: filepath.Join(t.work, "compose.yaml"), port: port, length: 300 * time.Millisecond, imaged: t.rng.IntN(4) == 0}
 	return l, os.WriteFile(l.file, []byte(l.compose()), 0o600)
 }
 
@@ -129,11 +129,14 @@ func (l *lab) compose() string {
 		fmt.Sprintf("    networks: [front, back]\n    ports: [\"127.0.0.1:%d:%s\", \"127.0.0.1:%d:%s/udp\"]\n", l.port, boxPort, l.port, boxPort))
 	add("web", roleBox, always+"    networks: [front]\n    mem_limit: 64m\n"+after("api", "service_started"))
 	add("flaky", fmt.Sprintf("%s, ends=%dms", roleBox, 30+rng.IntN(200)), always)
-	add("deep", roleBox+", stubborn, forks", "    init: true\n    read_only: true\n    tmpfs: [/tmp]\n")
+	add(notRestarted, roleBox+", stubborn, forks", "    init: true\n    read_only: true\n    tmpfs: [/tmp]\n")
 	add("plain", roleBox+", stubborn", "    restart: on-failure\n    cpus: 0.5\n")
 	b.WriteString("networks: {front: {}, back: {}, default: {}}\nvolumes: {store: {}}\n")
 	return b.String()
 }
+
+// notRestarted is a service that is not started again where it is killed.
+const notRestarted = "deep"
 
 // Parts of a service.
 const (

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
@@ -108,5 +109,8 @@ func (t *trial) measure(lines []line) {
 		if l.Kind == experiment.EventEnd && l.Boot > t.blown {
 			t.back = l.Boot.Sub(t.blown)
 		}
+	}
+	if t.blow.kills && t.gone > time.Second || t.back > 4*time.Second {
+		t.leak("slow: gone after %s, taken back after %s; late: %q", t.gone, t.back, t.seen.late)
 	}
 }

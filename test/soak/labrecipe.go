@@ -17,27 +17,31 @@ func (t *trial) newLabRecipe() (*recipe, error) {
 		return r, err
 	}
 	r.names = append(r.names, "lab of "+r.lab.root())
+	checked, services := t.rng.IntN(2) == 0, t.rng.Perm(len(labTargets))
 	for i := range 1 + t.rng.IntN(3) {
-		r.labAction(i, time.Duration(10+t.rng.IntN(290))*time.Millisecond)
+		length := time.Duration(10+t.rng.IntN(290)) * time.Millisecond
+		if checked && i == 0 {
+			length += window + 2*every // as above
+		}
+		r.labAction(i, labTargets[services[i]], length)
 	}
-	if t.rng.IntN(2) == 0 {
+	if checked {
 		r.labTraffic()
 	}
 	return r, nil
 }
 
+// labTargets are the services that are struck, each by one action at most.
+var labTargets = []string{"store", "bus", "api", "web", "plain", notRestarted}
+
 // labAction adds an action on a container.
-func (r *recipe) labAction(i int, length time.Duration) {
-	rng := r.t.rng
-	services := []string{"store", "bus", "api", "web", "plain", "deep"} // the last is not started again
-	faults := []string{"{type: kill}", "{type: kill, every: 30ms}", "{type: freeze}", "{type: freeze, backend: signal}"}
-	n := rng.IntN(len(faults))
-	more := ""
-	if n < 2 {
-		services, more = services[:5], ", irreversible: true"
+func (r *recipe) labAction(i int, service string, length time.Duration) {
+	faults := []string{"{type: freeze}", "{type: freeze, backend: signal}", "{type: kill}, irreversible: true", "{type: kill, every: 30ms}, irreversible: true"}
+	if service == notRestarted {
+		faults = faults[:2]
 	}
-	text := fmt.Sprintf("fault: %s, target: {type: native, service: %s}%s", faults[n], services[rng.IntN(len(services))], more)
-	if i > 0 && rng.IntN(2) == 0 {
+	text := fmt.Sprintf("target: {type: native, service: %s}, fault: %s", service, faults[r.t.rng.IntN(len(faults))])
+	if i > 0 && r.t.rng.IntN(2) == 0 {
 		text += ", parallel: true"
 	} else {
 		r.length += length

@@ -19,18 +19,20 @@ import (
 // witness is what a lab was made of when the blow fell.
 type witness struct {
 	members map[experiment.ProcessID]int // its processes, each with a pidfd
-	boxes   int                          // PID 1s among them: containers
-	nets    []*os.File                   // its network namespaces; while they are held, nothing else gets their numbers
-	frozen  bool                         // something of it was frozen
+	names   map[experiment.ProcessID]string
+	boxes   int        // PID 1s among them: containers
+	nets    []*os.File // its network namespaces; while they are held, nothing else gets their numbers
+	frozen  bool       // something of it was frozen
 
 	gone sync.WaitGroup
 	from time.Time // when the blow fell
 	last time.Time // when the last process had ended; zero where one has not
+	late []string  // those that took long
 }
 
 // look takes down what is there of the lab that run keeps up.
 func (t *trial) look(runner int) *witness {
-	w := &witness{members: map[experiment.ProcessID]int{}}
+	w := &witness{members: map[experiment.ProcessID]int{}, names: map[experiment.ProcessID]string{}}
 	host := proc.Host()
 	pids := children(host, runner)
 	for _, dir := range t.labCgroups() {
@@ -104,6 +106,8 @@ func (w *witness) add(host proc.FS, pid int, nets map[string]string) {
 		return
 	}
 	w.members[id] = fd
+	args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	w.names[id] = fmt.Sprintf("%s (pid %s within) %q", id, innerPID(pid), args)
 	if st, err := host.Stat(pid); err == nil && innerPID(pid) == "1" && st.PPID != 1 {
 		w.boxes++
 	}
@@ -154,11 +158,12 @@ func (w *witness) watch(patience time.Duration) {
 	w.from = time.Now()
 	w.gone.Go(func() {
 		end := time.Now().Add(patience)
-		for _, fd := range w.members {
+		for id, fd := range w.members {
 			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 			for {
 				n, _ := unix.Poll(fds, max(0, int(time.Until(end).Milliseconds())))
 				if n > 0 {
+					w.slow(id)
 					break
 				}
 				if time.Now().After(end) {
@@ -168,6 +173,13 @@ func (w *witness) watch(patience time.Duration) {
 		}
 		w.last = time.Now()
 	})
+}
+
+// slow notes a process that took long to end.
+func (w *witness) slow(id experiment.ProcessID) {
+	if d := time.Since(w.from); d > 100*time.Millisecond {
+		w.late = append(w.late, fmt.Sprintf("%s: %s", w.names[id], d))
+	}
 }
 
 // left says what of the lab is still there, and gives everything up.
