@@ -1,7 +1,7 @@
 export CGO_ENABLED ?= 0
 SIMIAN := bin/simian
 
-.PHONY: build demo quickstart test lab vm race lint fmt bench bench-launch soak fuzz clean
+.PHONY: build demo quickstart test docker-test lab vm race lint fmt bench bench-launch soak fuzz clean
 
 build: ## one static binary, bin/simian
 	go build -trimpath -o $(SIMIAN) ./cmd/simian
@@ -17,6 +17,18 @@ test: ## all tests, on the real kernel; those that need root say so when they ar
 	cd examples/quickstart && go test ./...
 	cd examples/shop && go test ./...
 	go test ./...
+
+docker-test: ## the tests that compare with Docker and containerd, beside daemons of their own
+	sh test/docker/with.sh go test -count=1 -run 'Docker|Containerd' ./internal/image ./test/hostile
+
+lab: ## what the tests need besides: Docker, other runtimes, QEMU and a second kernel
+	sh test/docker/lab.sh
+	sh test/vm/lab.sh
+
+VM := ./internal/op ./internal/proc ./internal/box ./internal/seccomp ./internal/labnet ./internal/image ./monkeys/chaos ./internal/guard ./targets/process
+
+vm: ## the kernel's tests again, on a second kernel: cgroup v2 alone
+	go run ./test/vm -may-skip 'cgroup v1|is not mounted here|no systemd|no go command|no (Docker|containerd) runs' $(VM)
 
 race: ## the packages under the race detector; it needs a C compiler
 	CGO_ENABLED=1 go test -race -tags osusergo,netgo ./experiment/... ./internal/... ./monkeys/... ./targets/...

@@ -82,4 +82,6 @@ func (b *bench) measure(ctx context.Context) error {
 	return nil
 }
 
-func (b *bench) say(format string, args ...any) { fmt.Fprintf(os.Stderr, "launch: "+format+"\n", args...) }
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "launch: "+format+"\n", args...)
+}

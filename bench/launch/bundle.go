@@ -104,11 +104,11 @@ func (b *bench) mounts() []specs.Mount {
 // resources are limits, and Docker's devices.
 func resources() *specs.LinuxResources {
 	l := limits()
-	quota, period, swap := int64(100_000*l.CPUs), uint64(100_000), 2*l.MemoryBytes
+	quota, period := int64(100_000*l.CPUs), uint64(100_000)
 	number := func(n int64) *int64 { return &n }
 	r := &specs.LinuxResources{
 		CPU:     &specs.LinuxCPU{Quota: &quota, Period: &period},
-		Memory:  &specs.LinuxMemory{Limit: &l.MemoryBytes, Swap: &swap},
+		Memory:  &specs.LinuxMemory{Limit: &l.MemoryBytes},
 		Pids:    &specs.LinuxPids{Limit: &l.Pids},
 		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}, {Allow: true, Type: "c", Access: "m"}, {Allow: true, Type: "b", Access: "m"}},
 	}

@@ -18,8 +18,12 @@ import (
 	"github.com/simianhq/simian/internal/proc"
 )
 
-// helper is testdata/inside, built once.
+// helper is testdata/inside, built once. Where there is no Go to build it
+// with, as in test/vm, it is taken from bin/inside.
 var helper = sync.OnceValues(func() (string, error) {
+	if _, err := exec.LookPath("go"); err != nil {
+		return filepath.Abs("../../bin/inside")
+	}
 	dir, err := os.MkdirTemp("", "simian-inside")
 	if err != nil {
 		return "", err
@@ -43,7 +47,7 @@ func TestMain(m *testing.M) {
 		os.Exit(runner(dir))
 	}
 	code := m.Run()
-	if file, err := helper(); err == nil {
+	if file, err := helper(); err == nil && strings.HasPrefix(file, os.TempDir()) {
 		_ = os.RemoveAll(filepath.Dir(file))
 	}
 	os.Exit(code)
@@ -73,10 +77,22 @@ func rootfs(t testing.TB, files map[string]string) string {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Link(program, filepath.Join(dir, "inside")); err != nil {
+	if err := place(program, filepath.Join(dir, "inside")); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// place links a file, or copies it where it is on another file system.
+func place(from, to string) error {
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
 }
 
 func newLauncher(t testing.TB) *Launcher {

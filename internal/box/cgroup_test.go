@@ -124,3 +124,19 @@ func TestStats(t *testing.T) {
 		t.Errorf("%+v %v", stats, err)
 	}
 }
+
+// A device node may be made, but only those of the default list can be opened.
+func TestDevices(t *testing.T) {
+	t.Parallel()
+	l := newLauncher(t)
+	s := newSpec(t, "device", "1:3", "1:1", "10:200", "1:11")
+	s.Cgroup = newCgroup(t, Limits{})
+	out, _ := run(t, l, s)
+	want := "1:3 <nil> <nil>\n" +
+		"1:1 <nil> open /device1: operation not permitted\n" +
+		"10:200 <nil> open /device2: operation not permitted\n" +
+		"1:11 <nil> open /device3: operation not permitted\n"
+	if out != want {
+		t.Error(out)
+	}
+}

@@ -93,7 +93,7 @@ func prepareLab(h *netlink.Handle) error {
 	}
 	err := set([]setting{
 		noIPv6,
-		{"ipv4/icmp_ratelimit", "0"}, // or some are told late
+		{"ipv4/icmp_ratemask", "0"}, // or some are told late
 		forward,
 	})
 	if err != nil {

@@ -277,6 +277,9 @@ func TestOwnCgroup(t *testing.T) {
 			}
 			other := target(t, a)
 			other.Cgroup.V2.Inode++
+			if other.Cgroup.V1 == nil {
+				other.Cgroup.V1 = map[string]experiment.CgroupDir{}
+			}
 			other.Cgroup.V1["freezer"] = experiment.CgroupDir{Path: dir, Inode: 1}
 			if _, _, ok := fs.OwnCgroup(other); ok {
 				t.Error("another cgroup of the same path is taken for it")

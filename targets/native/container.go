@@ -30,6 +30,9 @@ type container struct {
 	cgroup *box.Cgroup
 	log    *logFile
 
+	telling sync.Mutex // held from a change of state until it is noted, so that the notes are in order
+	drained chan struct{}
+
 	mu      sync.Mutex
 	process *box.Process // nil while none runs
 	gone    chan struct{}
@@ -79,6 +82,7 @@ func (c *container) start(ctx context.Context) (*box.Process, error) {
 		return nil, err
 	}
 	defer out.Close()
+	c.drained = out.drained
 	p, err := c.lab.launcher.Start(ctx, &c.spec, box.Stdio{Out: out.stdout, Err: out.stderr})
 	if err != nil {
 		return nil, err
@@ -97,16 +101,26 @@ func (c *container) keep(p *box.Process) {
 		c.watch(p)
 		exit := p.Wait()
 		c.port.SetRunning(false)
-		c.exited(exit)
-		if p = c.restart(exit, wait.next(time.Since(began))); p == nil {
+		c.drain()
+		c.exited(exit, "")
+		if p = c.restart(wait.next(time.Since(began))); p == nil {
 			return
 		}
 	}
 }
 
+// drain waits until all that the program has written is in the log, or for a
+// moment: whoever says how it ended has its last words then.
+func (c *container) drain() {
+	select {
+	case <-c.drained:
+	case <-time.After(drainTime):
+	}
+}
+
 // restart starts the program again, nil where it is not to be.
-func (c *container) restart(exit box.Exit, wait time.Duration) *box.Process {
-	for n := 0; c.again(exit); n++ {
+func (c *container) restart(wait time.Duration) *box.Process {
+	for c.again() {
 		select {
 		case <-time.After(wait):
 		case <-c.lab.alive.Done():
@@ -119,30 +133,51 @@ func (c *container) restart(exit box.Exit, wait time.Duration) *box.Process {
 		if errors.Is(err, errResting) {
 			return nil
 		}
-		c.mu.Lock()
-		c.why = err.Error()
-		c.mu.Unlock()
+		c.exited(notStarted(err), err.Error())
 		wait = min(2*wait, longestBackoff)
 	}
 	return nil
 }
 
-// again tells whether the policy wants another start.
-func (c *container) again(exit box.Exit) bool {
+// notStarted is the end of a program that could not be started: the exit code
+// that a shell gives, or else the one that Docker gives.
+func notStarted(err error) box.Exit {
+	var e *box.ExecError
+	if errors.As(err, &e) {
+		return box.Exit{Code: e.Code}
+	}
+	return box.Exit{Code: 125}
+}
+
+// again tells whether the policy wants another start, now that the last has
+// come to an end.
+func (c *container) again() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wanted()
+}
+
+// wanted is again for a caller that holds mu.
+func (c *container) wanted() bool {
 	r := c.service.Restart
 	switch r.Policy {
 	case "always", "unless-stopped":
 		return true
 	case "on-failure":
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return !exit.Success() && (r.MaxAttempts == 0 || c.starts <= r.MaxAttempts)
+		return !c.last.Success() && (r.MaxAttempts == 0 || c.starts <= r.MaxAttempts)
 	}
 	return false
 }
 
 // become notes a new state, first in the journal.
 func (c *container) become(state experiment.ContainerState, p *box.Process) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
+	c.tell(state, p)
+}
+
+// tell is become for a caller that holds telling.
+func (c *container) tell(state experiment.ContainerState, p *box.Process) {
 	m := experiment.ContainerMark{Name: c.name, Service: c.service.Name, State: state}
 	c.mu.Lock()
 	m.Start = c.starts
@@ -163,16 +198,19 @@ func (c *container) become(state experiment.ContainerState, p *box.Process) {
 	c.mu.Unlock()
 }
 
-// exited notes the end of its program.
-func (c *container) exited(exit box.Exit) {
+// exited notes the end of its program, or that it could not be started, and
+// why.
+func (c *container) exited(exit box.Exit, why string) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
 	c.mu.Lock()
-	m := experiment.ContainerMark{
-		Name: c.name, Service: c.service.Name, State: experiment.ContainerExited,
-		Process: c.process.Workload(), Start: c.starts, Exit: exit.String(),
+	m := experiment.ContainerMark{Name: c.name, Service: c.service.Name, State: experiment.ContainerExited, Start: c.starts, Exit: exit.String()}
+	if c.process != nil {
+		m.Process = c.process.Workload()
+		close(c.gone)
 	}
-	c.process, c.last = nil, exit
+	c.process, c.last, c.why = nil, exit, why
 	c.state, c.since, c.healthy = experiment.ContainerExited, time.Now(), false
-	close(c.gone)
 	c.move()
 	c.mu.Unlock()
 	if c.lab.alive.Err() == nil { // the lab's own end is no news
@@ -192,27 +230,37 @@ func (c *container) end(ctx context.Context) error {
 	c.mu.Lock()
 	p, gone := c.process, c.gone
 	c.mu.Unlock()
-	if p == nil {
-		return c.clear()
+	if p != nil {
+		if err := c.kill(ctx, p, gone); err != nil {
+			return err
+		}
 	}
-	if err := p.Kill(); err != nil {
+	if c.port != nil {
+		c.port.Close()
+	}
+	return c.log.Close()
+}
+
+// kill kills p with all that runs beside it, and waits until it is gone. What
+// is frozen dies only once it is thawed.
+func (c *container) kill(ctx context.Context, p *box.Process, gone chan struct{}) error {
+	if err := p.Kill(); err != nil && !errors.Is(err, experiment.ErrGone) {
 		return fmt.Errorf("kill %s: %w", c.name, err)
 	}
 	select {
 	case <-gone:
-		return c.clear()
+		return nil
+	case <-time.After(frozenTime):
+	}
+	if err := box.KillCgroup(ctx, c.lab.env.FS, c.cgroupName()); err != nil {
+		return err
+	}
+	select {
+	case <-gone:
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the end of %s: %w", c.name, ctx.Err())
 	}
-}
-
-// clear gives up what a container without a process holds.
-func (c *container) clear() error {
-	if c.port == nil {
-		return nil
-	}
-	c.port.Close()
-	return nil
 }
 
 // backoff is how long to wait before the next start.
@@ -222,6 +270,9 @@ type backoff struct {
 }
 
 const (
+	drainTime  = time.Second           // for what is still in a program's pipes
+	frozenTime = 50 * time.Millisecond // until a program that was killed and has not ended is taken for frozen
+
 	firstBackoff   = 100 * time.Millisecond
 	longestBackoff = time.Minute
 	backoffWindow  = 10 * time.Second // up for so long, and it starts over

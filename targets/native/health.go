@@ -22,6 +22,7 @@ const (
 
 	eagerFirst   = 25 * time.Millisecond // the first wait between early checks; it doubles
 	healthOutput = 4 << 10               // bytes of a check's output that are kept
+	healthLinger = 50 * time.Millisecond // for the rest of its output once it has ended
 )
 
 // withDefaults fills in what a health check leaves open; nil where there is
@@ -95,7 +96,7 @@ func (c *container) checks(ctx context.Context, p *box.Process) {
 		wait := h.Interval
 		if !passed {
 			wait = min(eager, h.Interval, h.StartInterval)
-			eager *= 2
+			eager = 2 * wait
 		}
 		sleep(ctx, wait)
 	}
@@ -112,15 +113,22 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // judge notes what the checks of p have come to; state "" leaves it as it is.
 func (c *container) judge(p *box.Process, state experiment.ContainerState, why string) {
+	c.telling.Lock()
+	defer c.telling.Unlock()
 	c.mu.Lock()
+	if c.process != p { // it has ended meanwhile
+		c.mu.Unlock()
+		return
+	}
 	c.why = why
-	news := state != "" && c.process == p && c.state != state
-	if state != "" && c.process == p {
+	if state != "" {
 		c.healthy = state == experiment.ContainerHealthy
 	}
+	news := state != "" && c.state != state
 	c.mu.Unlock()
+	c.lab.stale()
 	if news {
-		c.become(state, nil)
+		c.tell(state, nil)
 	}
 }
 
@@ -141,9 +149,13 @@ func (c *container) check(ctx context.Context, in *box.Process) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.Kill() })
 	defer stop()
+	go func() { // what it leaves running may keep its output open
+		p.Wait()
+		_ = r.SetReadDeadline(time.Now().Add(healthLinger))
+	}()
 	var said bytes.Buffer
 	_, _ = io.Copy(&said, io.LimitReader(r, healthOutput))
-	go io.Copy(io.Discard, r)
+	_, _ = io.Copy(io.Discard, r)
 	exit := p.Wait()
 	switch {
 	case ctx.Err() == context.DeadlineExceeded:

@@ -41,18 +41,23 @@ type logFile struct {
 	mu   sync.Mutex
 	out  *lumberjack.Logger
 	last []string // the last few lines
-	wait sync.WaitGroup
 }
 
 func newLogFile(path string) (*logFile, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil { // there is a log of what has written nothing, too
+		return nil, err
+	}
 	return &logFile{out: &lumberjack.Logger{Filename: path, MaxSize: logMegabytes, MaxBackups: logFiles}}, nil
 }
 
 // pipes are what a container writes to.
-type pipes struct{ stdout, stderr *os.File }
+type pipes struct {
+	stdout, stderr *os.File
+	drained        chan struct{} // closed once all that was written is in the log
+}
 
 // Close closes this process's ends, once the container has its own.
 func (p *pipes) Close() {
@@ -62,24 +67,30 @@ func (p *pipes) Close() {
 
 // open makes the pipes for one start.
 func (l *logFile) open() (*pipes, error) {
-	out, err := l.pipe("stdout")
+	var copies sync.WaitGroup
+	out, err := l.pipe(&copies, "stdout")
 	if err != nil {
 		return nil, err
 	}
-	errs, err := l.pipe("stderr")
+	errs, err := l.pipe(&copies, "stderr")
 	if err != nil {
 		out.Close()
 		return nil, err
 	}
-	return &pipes{out, errs}, nil
+	drained := make(chan struct{})
+	go func() {
+		copies.Wait()
+		close(drained)
+	}()
+	return &pipes{out, errs, drained}, nil
 }
 
-func (l *logFile) pipe(stream string) (*os.File, error) {
+func (l *logFile) pipe(copies *sync.WaitGroup, stream string) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("make a pipe for the log: %w", err)
 	}
-	l.wait.Go(func() {
+	copies.Go(func() {
 		defer r.Close()
 		l.copy(stream, r)
 	})
@@ -90,14 +101,15 @@ func (l *logFile) pipe(stream string) (*os.File, error) {
 // too long is cut into several.
 func (l *logFile) copy(stream string, r io.Reader) {
 	in := bufio.NewReaderSize(r, longestLine)
-	for {
+	for cut := false; ; {
 		line, err := in.ReadSlice('\n')
-		if len(line) > 0 {
-			l.write(stream, strings.TrimSuffix(string(line), "\n"))
+		if text := strings.TrimSuffix(string(line), "\n"); text != "" || len(line) > 0 && !cut { // no empty line for a newline that the cut has left over
+			l.write(stream, text)
 		}
 		if err != nil && err != bufio.ErrBufferFull {
 			return
 		}
+		cut = err != nil
 	}
 }
 
@@ -124,9 +136,13 @@ func (l *logFile) tail(n int) []string {
 	return append([]string{}, l.last[max(0, len(l.last)-n):]...)
 }
 
-// Close waits for what is still in the pipes.
+// Close closes the file. What is still written opens it again.
 func (l *logFile) Close() error {
-	l.wait.Wait()
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.out.Close()
 }
 

@@ -112,7 +112,7 @@ func (s *Selector) target(b Box) (experiment.Target, error) {
 		t.ID = fmt.Sprintf("native:%s:%d:%d", b.Name, b.Process.PID, b.Process.Start)
 	}
 	t.Kind, t.Name, t.Workload, t.Labels = "native", b.Name, b.Service, b.Labels
-	t.Runtime = &experiment.RuntimeRef{Runtime: "simian", ID: b.Name, Restart: b.Policy}
+	t.Runtime = &experiment.RuntimeRef{Runtime: "simian", ID: b.Name, Started: fmt.Sprint(b.Process.Start), Restart: b.Policy}
 	return t, nil
 }
 

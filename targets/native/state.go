@@ -61,9 +61,11 @@ func (l *Lab) keepState() {
 		case <-l.changed:
 		}
 		sleep(l.alive, stateDelay)
+		l.gate.RLock() // the folder may go once the lab rests
 		if l.alive.Err() == nil {
 			_ = l.writeState() // others see it late; nothing that is taken back depends on it
 		}
+		l.gate.RUnlock()
 	}
 }
 

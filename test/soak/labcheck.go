@@ -102,7 +102,7 @@ func (t *trial) measure(lines []line) {
 		return
 	}
 	t.seen.gone.Wait()
-	if t.blow.kills && t.seen.boxes > 0 && !t.seen.last.IsZero() {
+	if t.blow.kills && t.seen.boxes > 0 && t.seen.ended == len(t.seen.members) {
 		t.gone = t.seen.last.Sub(t.seen.from)
 	}
 	for _, l := range lines {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -26,8 +27,11 @@ type witness struct {
 
 	gone sync.WaitGroup
 	from time.Time // when the blow fell
-	last time.Time // when the last process had ended; zero where one has not
-	late []string  // those that took long
+
+	mu    sync.Mutex
+	ended int       // of the processes
+	last  time.Time // when the last of those had ended
+	late  []string  // those that took long, and what for
 }
 
 // look takes down what is there of the lab that run keeps up.
@@ -150,36 +154,48 @@ func (w *witness) addNets(runner int, nets map[string]string) {
 	}
 }
 
+// tardy is how long a process may take to end before it is asked why.
+const tardy = 150 * time.Millisecond
+
 // watch takes down when the last of the processes has ended.
 func (w *witness) watch(patience time.Duration) {
 	if w == nil {
 		return
 	}
 	w.from = time.Now()
-	w.gone.Go(func() {
-		end := time.Now().Add(patience)
-		for id, fd := range w.members {
-			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			for {
-				n, _ := unix.Poll(fds, max(0, int(time.Until(end).Milliseconds())))
-				if n > 0 {
-					w.slow(id)
-					break
-				}
-				if time.Now().After(end) {
-					return
-				}
+	for id, fd := range w.members {
+		w.gone.Go(func() {
+			if !ends(fd, tardy) {
+				w.ask(id)
 			}
-		}
-		w.last = time.Now()
-	})
+			if ends(fd, patience) {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				w.ended++
+				w.last = time.Now()
+			}
+		})
+	}
 }
 
-// slow notes a process that took long to end.
-func (w *witness) slow(id experiment.ProcessID) {
-	if d := time.Since(w.from); d > 100*time.Millisecond {
-		w.late = append(w.late, fmt.Sprintf("%s: %s", w.names[id], d))
+// ends tells whether a process ends within d.
+func ends(pidfd int, d time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for end := time.Now().Add(d); ; {
+		n, err := unix.Poll(fds, max(0, int(time.Until(end).Milliseconds())))
+		if n > 0 || !errors.Is(err, unix.EINTR) {
+			return n > 0
+		}
 	}
+}
+
+// ask notes what a process that has not ended waits for.
+func (w *witness) ask(id experiment.ProcessID) {
+	st, _ := proc.Host().Stat(id.PID)
+	stack, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stack", id.PID)) // of its first thread
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.late = append(w.late, fmt.Sprintf("%s in state %c: %s", w.names[id], st.State, stack))
 }
 
 // left says what of the lab is still there, and gives everything up.
@@ -190,8 +206,7 @@ func (w *witness) left() []string {
 	w.gone.Wait()
 	var out []string
 	for id, fd := range w.members {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, _ := unix.Poll(fds, 0); n == 0 {
+		if !ends(fd, 0) {
 			args, _ := proc.Host().Cmdline(id.PID)
 			out = append(out, fmt.Sprintf("process %s of the lab has not ended: %q", id, args))
 			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
