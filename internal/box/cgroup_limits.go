@@ -87,6 +87,7 @@ func (l Limits) setV2(root, name string) error {
 		return err
 	}
 	v2 := cgroup2.ToResources(r)
+	v2.Devices = r.Devices // it leaves them out
 	if v2.CPU == nil && slices.Contains(there, "cpu") {
 		v2.CPU = &cgroup2.CPU{}
 	}
@@ -248,23 +249,18 @@ func (d BlkIODevice) add(b *specs.LinuxBlockIO, major, minor int64) {
 // be made, but these alone work.
 func devices() []specs.LinuxDeviceCgroup {
 	const any = -1
-	list := []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
-	allow := func(kind string, major, minor int64, access string) {
-		d := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
-		if major != any {
-			d.Major = &major
-		}
-		if minor != any {
-			d.Minor = &minor
-		}
-		list = append(list, d)
+	var list []specs.LinuxDeviceCgroup
+	add := func(allow bool, kind string, major, minor int64, access string) {
+		list = append(list, specs.LinuxDeviceCgroup{Allow: allow, Type: kind, Major: &major, Minor: &minor, Access: access})
 	}
-	allow("c", any, any, "m")
-	allow("b", any, any, "m")
+	add(false, "a", any, any, "rwm")
+	add(true, "c", any, any, "m")
+	add(true, "b", any, any, "m")
 	for _, n := range nodes() {
-		allow("c", int64(n.major), int64(n.minor), "rwm")
+		add(true, "c", int64(n.major), int64(n.minor), "rwm")
 	}
-	allow("c", 5, 2, "rwm")     // ptmx
-	allow("c", 136, any, "rwm") // pts
+	add(true, "c", 5, 1, "rwm")     // console
+	add(true, "c", 5, 2, "rwm")     // ptmx
+	add(true, "c", 136, any, "rwm") // pts
 	return list
 }

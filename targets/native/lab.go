@@ -227,18 +227,28 @@ func (l *Lab) late(ctx context.Context) error {
 
 // Rest starts nothing from now on.
 func (l *Lab) Rest() {
-	l.rest()
 	l.gate.Lock() // what is being launched is launched now
-	l.gate.Unlock()
+	defer l.gate.Unlock()
+	l.rest()
 }
 
-// Close gives up what this process holds, once the lab is taken down.
+// Close gives up what this process holds, once the lab is taken down. A
+// container that is still there is killed by the kernel: its parent goes.
 func (l *Lab) Close() error {
 	l.Rest()
-	l.work.Wait()
 	var errs []error
 	if l.launcher != nil {
 		errs = append(errs, l.launcher.Close())
+	}
+	done := make(chan struct{})
+	go func() {
+		l.work.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(closeTime): // one that is frozen does not die
+		errs = append(errs, fmt.Errorf("a container of lab %s has not ended within %s", l.project.Name, closeTime))
 	}
 	return errors.Join(append(errs, l.unpin())...)
 }
