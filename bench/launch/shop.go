@@ -161,6 +161,12 @@ func (d *direct) start(s *native.Service) error {
 	cmd := exec.Command(filepath.Join(d.shop, "rootfs/shop"), s.Command...)
 	cmd.Env = append(d.env, "SHOP_ADDR="+d.address[s.Name], "SHOP_DATA="+data)
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	log, err := os.Create(filepath.Join(d.dir, s.Name+".log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := d.room.do(cmd.Start); err != nil {
 		return err
 	}

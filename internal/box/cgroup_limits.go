@@ -87,7 +87,6 @@ func (l Limits) setV2(root, name string) error {
 		return err
 	}
 	v2 := cgroup2.ToResources(r)
-	v2.Devices = r.Devices // it leaves them out
 	if v2.CPU == nil && slices.Contains(there, "cpu") {
 		v2.CPU = &cgroup2.CPU{}
 	}
@@ -97,8 +96,10 @@ func (l Limits) setV2(root, name string) error {
 	if v2.Pids == nil && slices.Contains(there, "pids") {
 		v2.Pids = &cgroup2.Pids{}
 	}
-	_, err = cgroup2.NewManager(root, "/"+name, v2)
-	return l.refused(err)
+	if _, err = cgroup2.NewManager(root, "/"+name, v2); err != nil {
+		return l.refused(err)
+	}
+	return allowDevices(filepath.Join(root, name))
 }
 
 // missing gives an error for a limit whose controller is not mounted.
@@ -243,24 +244,4 @@ func (d BlkIODevice) add(b *specs.LinuxBlockIO, major, minor int64) {
 		throttle.Major, throttle.Minor = major, minor
 		*t.list = append(*t.list, throttle)
 	}
-}
-
-// devices are those that a container may open, as Docker has it: any node may
-// be made, but these alone work.
-func devices() []specs.LinuxDeviceCgroup {
-	const any = -1
-	var list []specs.LinuxDeviceCgroup
-	add := func(allow bool, kind string, major, minor int64, access string) {
-		list = append(list, specs.LinuxDeviceCgroup{Allow: allow, Type: kind, Major: &major, Minor: &minor, Access: access})
-	}
-	add(false, "a", any, any, "rwm")
-	add(true, "c", any, any, "m")
-	add(true, "b", any, any, "m")
-	for _, n := range nodes() {
-		add(true, "c", int64(n.major), int64(n.minor), "rwm")
-	}
-	add(true, "c", 5, 1, "rwm")     // console
-	add(true, "c", 5, 2, "rwm")     // ptmx
-	add(true, "c", 136, any, "rwm") // pts
-	return list
 }

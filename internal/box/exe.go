@@ -46,3 +46,17 @@ func binaryCopy(why error) (*os.File, error) {
 	}
 	return memory, nil
 }
+
+// high moves a file to a descriptor that a child's own files are never put at.
+func high(f *os.File, err error) (*os.File, error) {
+	const lowest = 16
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, lowest)
+	if err != nil {
+		return nil, fmt.Errorf("keep own binary open: %w", err)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}

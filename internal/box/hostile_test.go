@@ -70,7 +70,7 @@ func TestHostileImage(t *testing.T) {
 				if err := os.MkdirAll(filepath.Dir(filepath.Join(s.Lower[0], at)), 0o755); err != nil {
 					t.Fatal(err)
 				}
-				link(t, s, at, to)
+				symlink(t, s, at, to)
 			}
 			if c.spec != nil {
 				c.spec(s)

@@ -56,7 +56,7 @@ func NewLauncher(fs proc.FS) (*Launcher, error) {
 	if l.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
 		return nil, fmt.Errorf("launch containers: %w", err)
 	}
-	if l.exe, err = ownBinary(); err != nil {
+	if l.exe, err = high(ownBinary()); err != nil {
 		return nil, errors.Join(fmt.Errorf("launch containers: %w", err), l.null.Close())
 	}
 	go l.thread()

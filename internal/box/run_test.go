@@ -221,7 +221,7 @@ func TestBadSpec(t *testing.T) {
 		"zero byte":      {func(s *Spec) { s.Env = []string{"A=\x00"} }, `launch web-1: set environment: "A=\x00" has a zero byte in it`},
 		"unknown limit":  {func(s *Spec) { s.Ulimits = []Ulimit{{"files", 1, 1}} }, "launch web-1: set ulimit files=1:1: there is no such limit"},
 		"unknown cap":    {func(s *Spec) { s.Caps = []string{"FLY"} }, `launch web-1: there is no capability "FLY"`},
-		"proc is a link": {func(s *Spec) { link(t, s, "proc", "/etc") }, "launch web-1: mount /proc: too many levels of symbolic links"},
+		"proc is a link": {func(s *Spec) { symlink(t, s, "proc", "/etc") }, "launch web-1: mount /proc: too many levels of symbolic links"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSpec(t)
@@ -235,7 +235,7 @@ func TestBadSpec(t *testing.T) {
 	}
 }
 
-func link(t *testing.T, s *Spec, name, to string) {
+func symlink(t *testing.T, s *Spec, name, to string) {
 	t.Helper()
 	if err := os.Symlink(to, filepath.Join(s.Lower[0], name)); err != nil {
 		t.Fatal(err)

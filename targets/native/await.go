@@ -80,19 +80,44 @@ func (c *container) meets(condition string) (bool, error) {
 	return c.starts > 0 && c.state != experiment.ContainerStarting, nil
 }
 
-// waiting says what is still missing, "" where it is up.
+// waiting says what is still missing, "" where it is up, or where another says
+// why it is not.
 func (c *container) waiting() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.starts == 0:
-		return ""
+		return c.waitsFor()
 	case c.health != nil && !c.healthy && c.why != "":
 		return fmt.Sprintf("%s is not healthy: %s", c.name, c.why)
 	case c.health != nil && !c.healthy:
 		return c.name + " is not healthy yet"
 	}
 	return ""
+}
+
+// waitsFor says which containers have yet to do their work before this one can
+// be started, "" where it waits for none.
+func (c *container) waitsFor() string {
+	var names []string
+	for _, d := range c.service.DependsOn {
+		for _, other := range c.lab.cells[d.Service] {
+			if d.Condition == completedCondition && !other.done() {
+				names = append(names, other.name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s waits for %s to complete", c.name, list(names))
+}
+
+func (c *container) done() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	met, _ := c.meets(completedCondition)
+	return met
 }
 
 // lastWords returns the last lines of its log, for an error.

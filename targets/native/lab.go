@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/box"
@@ -29,7 +30,7 @@ type Env struct {
 //
 //	<state>/labs/RUN/          taken away with the lab
 //	  state.json               what runs, for other processes
-//	  box/web-1/{upper,work}   what a container has written
+//	  box/web-1/layer/         what a container has written
 //	  box/web-1/{hosts,…}      its files of the network
 //	  volumes/data             what containers share
 //	<state>/logs/RUN/web-1.log stays
@@ -205,7 +206,12 @@ func (l *Lab) raise(ctx context.Context, s experiment.PlannedStep, apply func(co
 	if err := l.await(ctx, c.service); err != nil {
 		return err
 	}
-	if err := apply(ctx, s); err != nil {
+	err := apply(ctx, s)
+	var placed *experiment.FileError
+	if errors.As(err, &placed) { // it names the container; the step's words need not
+		return placed
+	}
+	if err != nil {
 		return err
 	}
 	return c.awaitUp(ctx)
@@ -227,10 +233,13 @@ func (l *Lab) late(ctx context.Context) error {
 
 // Rest starts nothing from now on.
 func (l *Lab) Rest() {
+	l.rest()
 	l.gate.Lock() // what is being launched is launched now
 	defer l.gate.Unlock()
-	l.rest()
 }
+
+// closeTime is how long Close waits for what the kernel has been told to kill.
+const closeTime = 10 * time.Second
 
 // Close gives up what this process holds, once the lab is taken down. A
 // container that is still there is killed by the kernel: its parent goes.

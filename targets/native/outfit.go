@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -45,14 +46,15 @@ func (c *container) dir(parts ...string) string {
 }
 
 // folders makes the upper layer. Root alone looks into them; the container
-// sees what is in it through its own root.
+// sees what is in it through its own root. They have a folder of their own,
+// which is mounted with owners shifted for a user namespace.
 func (c *container) folders() error {
 	for _, name := range []string{"upper", "work"} {
-		if err := os.MkdirAll(c.dir(name), 0o755); err != nil {
+		if err := os.MkdirAll(c.dir("layer", name), 0o755); err != nil {
 			return err
 		}
 	}
-	c.spec.Upper, c.spec.Work = c.dir("upper"), c.dir("work")
+	c.spec.Upper, c.spec.Work = c.dir("layer", "upper"), c.dir("layer", "work")
 	return likeIt(c.spec.Upper, c.spec.Lower[0]) // what the container's own root shows
 }
 
@@ -169,23 +171,22 @@ func (c *container) bindSource(m Mount) error {
 // volume returns the folder of a volume. A new one is filled with what the
 // image has in its place, as Docker does.
 func (c *container) volume(n int, m Mount) (string, error) {
-	name := m.Source
-	if name == "" {
-		name = fmt.Sprintf("%s.%d", c.name, n)
+	dir := c.lab.dir("volumes", m.Source)
+	if m.Source == "" {
+		dir = c.dir("volumes", fmt.Sprint(n))
 	}
 	c.lab.volumes.Lock()
 	defer c.lab.volumes.Unlock()
-	dir := c.lab.dir("volumes", name)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
-	next := dir + ".next"
-	if err := os.MkdirAll(next, 0o755); err != nil {
+	next := c.dir("volume.next") // no volume is called so
+	if err := errors.Join(os.MkdirAll(next, 0o755), os.MkdirAll(filepath.Dir(dir), 0o755)); err != nil {
 		return "", err
 	}
 	if !m.NoCopy {
 		if err := c.fill(next, m.Target); err != nil {
-			return "", fmt.Errorf("fill volume %s: %w", name, err)
+			return "", fmt.Errorf("fill volume for %s: %w", m.Target, err)
 		}
 	}
 	return dir, os.Rename(next, dir)

@@ -90,8 +90,19 @@ func (c *container) prepare() error {
 		Caps: caps, Seccomp: filter, NoNewPrivs: s.NoNewPrivs, Init: s.Init,
 		Sysctls: s.Sysctls, Ulimits: s.Ulimits, ShmBytes: s.ShmBytes,
 	}
+	if s.UserNS {
+		c.spec.UserNS = &box.IDMap{HostID: firstMapped, Size: mappedIDs}
+	}
 	return nil
 }
+
+// What a container's users are on the host with userns_mode: private. They lie
+// in the range that systemd keeps for containers (systemd.io/UIDS-GIDS), above
+// those that useradd gives out in subuid(5).
+const (
+	firstMapped = 1 << 30
+	mappedIDs   = 1 << 16
+)
 
 // healthCheck returns the file's, or else the image's. A file that gives no
 // test may still say how often the image's is made.

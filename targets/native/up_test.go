@@ -107,7 +107,7 @@ func TestDependenciesThatFail(t *testing.T) {
 		"never healthy":               {never, healthyCondition, time.Second, []string{"db-1 is not healthy: its health check ends with exit 1: stat /ready", "deadline exceeded"}},
 		"never healthy in a loop":     {looping, healthyCondition, time.Second, []string{"db-1 is not healthy", "deadline exceeded"}},
 		"never completed":             {newService(t, "db", "sleep"), completedCondition, time.Second, []string{"web-1 waits for db-1 to complete", "deadline exceeded"}},
-		"never completed, in a loop":  {looping, completedCondition, time.Second, []string{"db-1", "deadline exceeded"}},
+		"never completed in a loop":   {looping, completedCondition, time.Second, []string{"waits for db-1 to complete", "deadline exceeded"}},
 		"healthy without a check":     {newService(t, "db", "sleep"), healthyCondition, time.Second, []string{"waits for db to be healthy, and neither the file nor its image has a health check"}},
 		"a command that is not there": {newService(t, "db", "no-such"), completedCondition, 20 * time.Second, []string{"db-1 has ended: exit 1\n        no such command: no-such"}},
 	} {

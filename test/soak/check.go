@@ -125,6 +125,9 @@ func (t *trial) check() {
 	if t.code == experiment.ExitUsage && (!t.struck || t.output() != "") {
 		t.leak("simian refused the experiment: %s", t.output())
 	}
+	if t.blow.lab && t.code == experiment.Errored.ExitCode() && t.verdict == "" {
+		t.leak("simian could not begin: %s", t.output())
+	}
 	if t.tail != nil {
 		t.tail.close()
 	}

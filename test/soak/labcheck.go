@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,8 +71,23 @@ func (t *trial) checkMounts() {
 	}
 }
 
-// checkForkServers looks for fork servers whose launcher is gone.
+// checkForkServers looks for fork servers, and containers, whose launcher is
+// gone. Those of another trial may be just about to follow theirs.
 func (t *trial) checkForkServers() {
+	left := t.strays()
+	for end := time.Now().Add(patience); len(left) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		now := t.strays()
+		maps.DeleteFunc(left, func(id experiment.ProcessID, _ string) bool { return now[id] == "" })
+	}
+	for id, above := range left {
+		t.leak("%s is a fork server or a container, and its parent is %s", id, above)
+	}
+}
+
+// strays returns the processes that are simian-container and no child of a
+// simian, with what they are a child of.
+func (t *trial) strays() map[experiment.ProcessID]string {
+	found := map[experiment.ProcessID]string{}
 	host := proc.Host()
 	pids, _ := host.PIDs()
 	for _, pid := range pids {
@@ -80,14 +95,16 @@ func (t *trial) checkForkServers() {
 		if err != nil || st.Exited() {
 			continue
 		}
-		args, err := host.Cmdline(pid)
-		if err != nil || len(args) == 0 || args[0] != "simian-container" || !sameFile(fmt.Sprintf("/proc/%d/exe", pid), t.soak.simian) {
+		if args, err := host.Cmdline(pid); err != nil || len(args) == 0 || args[0] != stageName {
 			continue
 		}
-		if above, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", st.PPID)); err == nil && !bytes.HasPrefix(above, []byte("simian")) && !bytes.Contains(above, []byte("--state")) {
-			t.leak("process %d is a fork server or container whose parent is %d: %q", pid, st.PPID, above)
+		if exe := fmt.Sprintf("/proc/%d/exe", pid); !sameFile(exe, t.soak.simian) || sameFile(fmt.Sprintf("/proc/%d/exe", st.PPID), t.soak.simian) {
+			continue
 		}
+		above, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", st.PPID))
+		found[st.ID()] = fmt.Sprintf("%d %q", st.PPID, above)
 	}
+	return found
 }
 
 func sameFile(a, b string) bool {
@@ -102,6 +119,9 @@ func (t *trial) measure(lines []line) {
 		return
 	}
 	t.seen.gone.Wait()
+	if !t.timed {
+		return
+	}
 	if t.blow.kills && t.seen.boxes > 0 && t.seen.ended == len(t.seen.members) {
 		t.gone = t.seen.last.Sub(t.seen.from)
 	}

@@ -69,7 +69,12 @@ func children(host proc.FS, runner int) []int {
 	return out
 }
 
-const guardianName = "simian-guardian"
+// What simian's own processes are called, by argv[0], before they become what
+// they are for.
+const (
+	guardianName = "simian-guardian"
+	stageName    = "simian-container"
+)
 
 // labCgroups returns the cgroups of the trial's labs, in all hierarchies.
 func (t *trial) labCgroups() []string {
@@ -191,11 +196,15 @@ func ends(pidfd int, d time.Duration) bool {
 
 // ask notes what a process that has not ended waits for.
 func (w *witness) ask(id experiment.ProcessID) {
-	st, _ := proc.Host().Stat(id.PID)
-	stack, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stack", id.PID)) // of its first thread
+	what := w.names[id]
+	threads, _ := proc.Host().Threads(id.PID)
+	for _, t := range threads {
+		stack, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stack", id.PID, t.PID))
+		what += fmt.Sprintf("; thread %d in state %c %q", t.PID, t.State, stack)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.late = append(w.late, fmt.Sprintf("%s in state %c: %s", w.names[id], st.State, stack))
+	w.late = append(w.late, what)
 }
 
 // left says what of the lab is still there, and gives everything up.

@@ -91,6 +91,9 @@ func run(ctx context.Context, args []string) (int, error) {
 		return 2, err
 	}
 	defer s.close()
+	if err := adoptOrphans(ctx); err != nil {
+		return 2, err
+	}
 	fmt.Fprintf(s.stderr, "soak: %d runs, %d at a time, -seed %d\n", o.runs, o.parallel, o.seed)
 	for _, line := range s.host.lacks {
 		fmt.Fprintln(s.stderr, "soak: "+line)
