@@ -26,9 +26,11 @@ lab: ## what the tests need besides: Docker, other runtimes, QEMU and a second k
 	sh test/vm/lab.sh
 
 VM := ./internal/op ./internal/proc ./internal/box ./internal/seccomp ./internal/labnet ./internal/image ./monkeys/chaos ./internal/guard ./targets/process
+VMSKIP := cgroup v1|is not mounted here|no systemd|no go command|no (Docker|containerd) runs
 
 vm: ## the kernel's tests again, on a second kernel: cgroup v2 alone
-	go run ./test/vm -may-skip 'cgroup v1|is not mounted here|no systemd|no go command|no (Docker|containerd) runs' $(VM)
+	go run ./test/vm -may-skip '$(VMSKIP)' $(VM)
+	go run ./test/vm -may-skip '$(VMSKIP)' -run 'TestUp|TestHowItEnded|TestRestart|TestVolume|TestSelector' ./targets/native
 
 race: ## the packages under the race detector; it needs a C compiler
 	CGO_ENABLED=1 go test -race -tags osusergo,netgo ./experiment/... ./internal/... ./monkeys/... ./targets/...

@@ -64,9 +64,9 @@ func (l Lab) Files(dir string) []string {
 
 // LabSummary is what of a lab a journal keeps.
 type LabSummary struct {
-	Name     string   `json:"name"`               // the Compose project's
-	Files    []string `json:"files,omitempty"`    // absolute
-	Struck   RunID    `json:"struck,omitempty"`   // the standing lab that this run strikes, by the run that launched it
+	Name     string   `json:"name"`              // the Compose project's
+	Files    []string `json:"files,omitempty"`   // absolute
+	Struck   RunID    `json:"struck,omitempty"`  // the standing lab that this run strikes, by the run that launched it
 	Standing bool     `json:"standing,omitzero"` // it stands until it is taken down, and is no experiment
 }
 

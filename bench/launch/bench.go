@@ -40,11 +40,15 @@ func (b *bench) open(ctx context.Context) (err error) {
 	b.closers = append(b.closers, func() error { return os.RemoveAll(b.dir) })
 	b.closers = append(b.closers, func() error { return box.RemoveCgroup(context.Background(), b.fs, b.name) })
 	b.rootfs = filepath.Join(b.dir, "rootfs")
+	if err := errors.Join(os.Mkdir(b.runDir(), 0o700), os.Mkdir(b.spread(), 0o700)); err != nil {
+		return err
+	}
+	spread(b.spread())
 	language, err := buildRoot(ctx, b.rootfs)
 	if err != nil {
 		return err
 	}
-	b.labs = &labs{bench: b, state: filepath.Join(b.dir, "state")}
+	b.labs = &labs{bench: b}
 	b.report.Host = host()
 	b.report.Host.Workload = language
 	b.report.Host.LoadBefore = load()
@@ -64,6 +68,9 @@ func (b *bench) close() error {
 	b.closers = nil
 	return errors.Join(errs...)
 }
+
+// runDir is where the tools keep their state.
+func (b *bench) runDir() string { return filepath.Join(b.dir, "run") }
 
 // measure does the parts that are asked for.
 func (b *bench) measure(ctx context.Context) error {

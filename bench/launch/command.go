@@ -21,6 +21,9 @@ type command struct {
 	args func(i int, mode string) []string
 }
 
+// ready implements tool.
+func (c *command) ready(int) error { return nil }
+
 // launch implements tool.
 func (c *command) launch(_ context.Context, i int, mode string, io box.Stdio) (func() error, error) {
 	args := c.args(i, mode)
@@ -70,7 +73,7 @@ func (b *bench) oci(name, runtime string, filtered bool) (tool, error) {
 	b.closers = append(b.closers, func() error { return box.RemoveCgroup(context.Background(), b.fs, cgroups) })
 	return &command{b, name, func(i int, mode string) []string {
 		id := fmt.Sprintf("%s-%s-%d", b.name, name, i)
-		return []string{runtime, "--root", filepath.Join(b.dir, "run-"+name), "run", "--bundle", b.bundle(name, i, mode), id}
+		return []string{runtime, "--root", filepath.Join(b.runDir(), name), "run", "--bundle", b.bundle(name, i, mode), id}
 	}}, nil
 }
 

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dockerTime is how long a daemon may take to answer, or to end.
-const dockerTime = 30 * time.Second
+// serviceTime is how long a daemon may take to answer, or to end.
+const serviceTime = 30 * time.Second
 
 // docker is docker run: against daemons of this benchmark's own, in a network
 // namespace of their own, so that nothing of the host changes.
@@ -112,7 +112,7 @@ func (d *daemons) daemon(r *room, name string, args ...string) error {
 // end asks a daemon to end, and waits for it.
 func end(cmd *exec.Cmd) error {
 	_ = cmd.Process.Signal(unix.SIGTERM)
-	late := time.AfterFunc(dockerTime, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(serviceTime, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	var exit *exec.ExitError
 	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
@@ -145,7 +145,7 @@ func (d *daemons) load(ctx context.Context, path, image string) error {
 
 // await tries until it succeeds.
 func await(ctx context.Context, what string, try func() error) error {
-	for end := time.Now().Add(dockerTime); ; {
+	for end := time.Now().Add(serviceTime); ; {
 		err := try()
 		if err == nil {
 			return nil

@@ -27,6 +27,8 @@ const patience = 3 * time.Minute
 
 // tool launches containers of the workload.
 type tool interface {
+	// ready makes what n containers at once need, before the clock starts.
+	ready(n int) error
 	// launch launches one, the i-th of those at once. The function that comes
 	// back waits until it has ended, and nothing of it is left but files.
 	launch(ctx context.Context, i int, mode string, io box.Stdio) (wait func() error, err error)
@@ -45,6 +47,9 @@ type cell struct {
 func fly(ctx context.Context, t tool, n int) (flight, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	if err := t.ready(n); err != nil {
+		return flight{}, err
+	}
 	in, word, err := os.Pipe()
 	if err != nil {
 		return flight{}, err

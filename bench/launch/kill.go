@@ -32,7 +32,7 @@ func (b *bench) kills(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := b.labs.command(ctx, env, "lab", "up", filepath.Join(b.shop, "compose.yaml")); err != nil {
+		if _, err := b.labs.up(ctx, filepath.Join(b.shop, "compose.yaml"), env); err != nil {
 			return err
 		}
 		s, err := b.labs.standing()

@@ -17,7 +17,13 @@ import (
 // labs launches standing labs with the binary under test.
 type labs struct {
 	*bench
-	state string
+	state string // the directory of this flight's journals and folders
+}
+
+// fresh gives the next lab a state directory of its own (apart says why).
+func (l *labs) fresh() (err error) {
+	l.state, err = l.apart()
+	return err
 }
 
 // command runs a command of the binary, and returns how long it took.
@@ -64,11 +70,19 @@ func (l *labs) fly(ctx context.Context, n int) (f flight, err error) {
 	if err != nil {
 		return f, err
 	}
-	if f.up, err = l.command(ctx, nil, "lab", "up", file); err != nil {
+	if f.up, err = l.up(ctx, file, nil); err != nil {
 		return f, err
 	}
 	f.down, err = l.down(ctx, name)
 	return f, err
+}
+
+// up launches a lab.
+func (l *labs) up(ctx context.Context, file string, env []string) (time.Duration, error) {
+	if err := l.fresh(); err != nil {
+		return 0, err
+	}
+	return l.command(ctx, env, "lab", "up", file)
 }
 
 func (l *labs) down(ctx context.Context, name string) (time.Duration, error) {
@@ -89,7 +103,7 @@ func (l *labs) standing() (native.State, error) {
 
 // with launches a lab, has fn look at it, and takes it down.
 func (l *labs) with(ctx context.Context, file, name string, env []string, fn func(native.State) error) error {
-	if _, err := l.command(ctx, env, "lab", "up", file); err != nil {
+	if _, err := l.up(ctx, file, env); err != nil {
 		return err
 	}
 	s, err := l.standing()

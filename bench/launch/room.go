@@ -69,6 +69,9 @@ func (b *bench) enterRoom() error {
 	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("keep its mounts to itself: %w", err)
 	}
+	if err := unix.Mount("tmpfs", b.runDir(), "tmpfs", 0, "mode=700"); err != nil { // as /run is
+		return fmt.Errorf("mount what the tools keep their state in: %w", err)
+	}
 	list, err := b.fs.CgroupHierarchies()
 	if err != nil {
 		return err

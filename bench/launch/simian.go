@@ -23,6 +23,7 @@ type simian struct {
 	net      *labnet.Net
 	filter   []unix.SockFilter
 	count    atomic.Int64
+	under    string // the folder of this flight's containers
 }
 
 func (b *bench) supervisor(ctx context.Context) (*simian, error) {
@@ -40,10 +41,16 @@ func (b *bench) supervisor(ctx context.Context) (*simian, error) {
 	return s, err
 }
 
+// ready implements tool.
+func (s *simian) ready(int) (err error) {
+	s.under, err = s.apart()
+	return err
+}
+
 // launch implements tool.
 func (s *simian) launch(ctx context.Context, _ int, mode string, io box.Stdio) (func() error, error) {
 	name := fmt.Sprintf("c-%d", s.count.Add(1))
-	c := &boxed{dir: filepath.Join(s.dir, "box", name)}
+	c := &boxed{dir: filepath.Join(s.under, name)}
 	if err := c.start(ctx, s, name, mode, io); err != nil {
 		return nil, errors.Join(err, c.clear(ctx))
 	}

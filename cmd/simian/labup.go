@@ -199,6 +199,7 @@ func (a *app) labStandCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, files []string) error {
+			unix.CloseOnExec(3) // who reads it is to hear of this process's end
 			news := &newsWriter{os.NewFile(3, "news")}
 			err := a.stand(c.Context(), &o, files, news)
 			if err != nil {

@@ -23,6 +23,7 @@ var only = map[string][]string{
 	"github.com/moby/moby":                   {"internal/image"},
 	"github.com/google/go-containerregistry": {"internal/image"},
 	"github.com/compose-spec/compose-go":     {"targets/native"},
+	"github.com/cilium/ebpf":                 {"internal/box"},
 	"github.com/miekg/dns":                   {"internal/labnet"},
 	"github.com/elastic/go-seccomp-bpf":      {"internal/seccomp"},
 	"github.com/moby/profiles":               {"internal/seccomp", "bench/launch"},

@@ -19,10 +19,10 @@ import (
 )
 
 // helper is testdata/inside, built once. Where there is no Go to build it
-// with, as in test/vm, it is taken from bin/inside.
+// with, test/vm has put it beside its source.
 var helper = sync.OnceValues(func() (string, error) {
 	if _, err := exec.LookPath("go"); err != nil {
-		return filepath.Abs("../../bin/inside")
+		return filepath.Abs("testdata/inside/inside")
 	}
 	dir, err := os.MkdirTemp("", "simian-inside")
 	if err != nil {

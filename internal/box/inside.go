@@ -18,8 +18,7 @@ func rootOf(pid int) open {
 			return nil, err
 		}
 		defer unix.Close(root)
-		how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: inside}
-		name, err := unix.Openat2(root, path, &how)
+		name, err := lookIn(root, path)
 		if err != nil {
 			return nil, err
 		}
@@ -34,6 +33,20 @@ func rootOf(pid int) open {
 		}
 		return os.NewFile(uintptr(fd), path), nil
 	}
+}
+
+// lookIn finds path below root. What is renamed or mounted on the host
+// meanwhile can make openat2(2) say that it should be tried again.
+func lookIn(root int, path string) (fd int, err error) {
+	const tries = 1000
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: inside}
+	for range tries {
+		fd, err = unix.Openat2(root, path, &how)
+		if err != unix.EAGAIN && err != unix.EINTR {
+			break
+		}
+	}
+	return fd, err
 }
 
 // errFolder says that a file is a folder.

@@ -63,7 +63,50 @@ func (f FS) missingCapabilities() ([]string, error) {
 
 // Survey lists what this host can do, and what it lacks.
 func (f FS) Survey() []Fact {
-	return []Fact{f.cgroupFact(), f.freezeFact(), f.killFact(), f.pidFact()}
+	return []Fact{f.launchFact(), f.cgroupFact(), f.freezeFact(), f.killFact(), f.pidFact()}
+}
+
+// launchFact tells whether containers can be launched.
+func (f FS) launchFact() Fact {
+	const name = "launch containers"
+	if os.Geteuid() != 0 {
+		return Fact{name, "no", "needs root"}
+	}
+	missing, err := f.missingCapabilities()
+	if err != nil || slices.Contains(missing, "CAP_SYS_ADMIN") || slices.Contains(missing, "CAP_NET_ADMIN") {
+		return Fact{name, "no", "needs CAP_SYS_ADMIN and CAP_NET_ADMIN"}
+	}
+	kinds, lacking := f.namespaceKinds()
+	if len(lacking) > 0 {
+		return Fact{name, "no", "this kernel lacks namespaces: " + strings.Join(lacking, " ")}
+	}
+	if !f.knowsFilesystem("overlay") {
+		return Fact{name, "no", "this kernel has no overlayfs, or its module is not loaded (modprobe overlay)"}
+	}
+	if _, err := os.Stat(filepath.Join(f.Proc, "sys/kernel/seccomp/actions_avail")); err != nil {
+		return Fact{name, "partly", "this kernel has no seccomp filters: services need security_opt: [seccomp=unconfined]"}
+	}
+	return Fact{name, "yes", "namespaces " + strings.Join(kinds, " ") + ", overlayfs, seccomp"}
+}
+
+// namespaceKinds returns the kinds of namespaces that containers have, and
+// those of them that this kernel lacks (namespaces(7)).
+func (f FS) namespaceKinds() (there, lacking []string) {
+	for _, kind := range []string{"mnt", "pid", "net", "ipc", "uts", "cgroup", "user"} {
+		if _, err := os.Stat(f.path(os.Getpid(), "ns", kind)); err != nil {
+			lacking = append(lacking, kind)
+			continue
+		}
+		there = append(there, kind)
+	}
+	return there, lacking
+}
+
+// knowsFilesystem tells whether the kernel can mount a file system now
+// (filesystems(5)).
+func (f FS) knowsFilesystem(name string) bool {
+	data, err := os.ReadFile(filepath.Join(f.Proc, "filesystems"))
+	return err == nil && slices.Contains(strings.Fields(string(data)), name)
 }
 
 func (f FS) cgroupFact() Fact {

@@ -7,6 +7,13 @@ import (
 
 const sigSetmask = 2 // SIG_SETMASK of <asm-generic/signal-defs.h>
 
+// openat2(2) says EAGAIN where something was renamed or mounted on the host
+// while it went up a path: the same again may succeed.
+const (
+	sysOpenat2 = 437
+	openTries  = 1000
+)
+
 // machine runs a program in a child of fork(2) that has one thread left of
 // many. Nothing of Go's runtime works there: its functions do not split the
 // stack, allocate, take locks or write pointers.
@@ -80,6 +87,18 @@ func (m *machine) do(op *Op) (result, errno uintptr) {
 		}
 		return 0, uintptr(syscall.ENOENT)
 	}
+	for range openTries {
+		result, errno = m.call(op)
+		if errno != uintptr(syscall.EAGAIN) || op.Call != sysOpenat2 {
+			break
+		}
+	}
+	return result, errno
+}
+
+//go:nosplit
+//go:norace
+func (m *machine) call(op *Op) (result, errno uintptr) {
 	return raw(uintptr(op.Call), m.arg(op, 0), m.arg(op, 1), m.arg(op, 2), m.arg(op, 3), m.arg(op, 4), m.arg(op, 5))
 }
 

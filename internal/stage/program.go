@@ -64,16 +64,13 @@ const (
 	FirstFile = 2 // the other files sent along, in their order
 )
 
-// What a program says on its socket. Ask and Map wait for an answer.
+// What a program says on its socket. Ask waits for an answer.
 const (
 	Ask     = 'Q' // who the user is: the root is in place
-	Map     = 'M' // the user namespace is made, and has no map yet
+	Map     = 'M' // a user namespace is made, and has no map yet
 	Execute = 'X' // execve comes next: the socket closes when it succeeds
 	Failed  = 'E' // followed by the op's index and an errno, 32 bits each
 )
-
-// Answered is the byte that answers Map.
-const Answered = 'y'
 
 // header goes before an encoded Program.
 type header struct {

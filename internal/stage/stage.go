@@ -1,5 +1,6 @@
 // Package stage is what runs before the rest of the binary is initialised: the
-// guardian, which must be small and quick. It imports the standard library
+// guardian, and the server that forks containers, which must be small and
+// quick. It imports the standard library
 // only, and its path sorts before most of what Simian links in, so that its
 // init comes before theirs (Go initialises packages by import path among those
 // whose imports are ready).

@@ -71,7 +71,7 @@ func (c *container) watch(p *box.Process) {
 // what is ready; their failures do not count.
 func (c *container) checks(ctx context.Context, p *box.Process) {
 	h, began, failures := c.health, time.Now(), 0
-	eager, counted := eagerFirst, began
+	early, counted := time.Duration(0), began
 	for passed := false; ctx.Err() == nil; {
 		err := c.check(ctx, p)
 		if ctx.Err() != nil {
@@ -95,11 +95,16 @@ func (c *container) checks(ctx context.Context, p *box.Process) {
 		}
 		wait := h.Interval
 		if !passed {
-			wait = min(eager, h.Interval, h.StartInterval)
-			eager = 2 * wait
+			early = h.early(early)
+			wait = early
 		}
 		sleep(ctx, wait)
 	}
+}
+
+// early returns how long to wait between early checks, after a wait before.
+func (h *Health) early(before time.Duration) time.Duration {
+	return min(max(2*before, eagerFirst), h.Interval, h.StartInterval)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

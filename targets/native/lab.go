@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -44,6 +46,8 @@ type Lab struct {
 	pins     []func() error          // keep their layers
 	launcher *box.Launcher
 	net      *labnet.Net
+	netns    int            // the file descriptor of its namespace
+	resolver netip.AddrPort // there
 
 	boxes  []*container
 	byName map[string]*container
@@ -56,6 +60,7 @@ type Lab struct {
 
 	ports   []published
 	volumes sync.Mutex    // one volume is made at a time
+	writing sync.Mutex    // of state.json
 	changed chan struct{} // has an item when state.json is out of date
 }
 
@@ -85,6 +90,9 @@ func (l *Lab) Project() *Project { return l.project }
 // ask for.
 func (l *Lab) Prepare(ctx context.Context, run experiment.RunID) error {
 	l.run = run
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("launching containers needs root: %w", experiment.ErrUnsupported)
+	}
 	cache, err := image.Open(l.env.Images)
 	if err != nil {
 		return err
@@ -196,7 +204,10 @@ func (l *Lab) Up(ctx context.Context, steps []experiment.PlannedStep, apply func
 	if ctx.Err() != nil {
 		return l.late(ctx)
 	}
-	return context.Cause(up)
+	if err := context.Cause(up); err != nil {
+		return err
+	}
+	return l.writeState() // whoever hears that it is up finds it so
 }
 
 // raise waits for what a container depends on, launches it, and waits until it

@@ -55,6 +55,7 @@ func (l *Lab) connect(ctx context.Context) error {
 	if l.net, err = labnet.New(ctx, config); err != nil {
 		return err
 	}
+	l.netns, l.resolver = int(l.net.NetNS().Fd()), l.net.Resolver()
 	for i := range l.project.Services {
 		for _, p := range l.project.Services[i].Ports {
 			if err := l.publishPort(&l.project.Services[i], p); err != nil {

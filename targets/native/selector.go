@@ -112,7 +112,10 @@ func (s *Selector) target(b Box) (experiment.Target, error) {
 		t.ID = fmt.Sprintf("native:%s:%d:%d", b.Name, b.Process.PID, b.Process.Start)
 	}
 	t.Kind, t.Name, t.Workload, t.Labels = "native", b.Name, b.Service, b.Labels
-	t.Runtime = &experiment.RuntimeRef{Runtime: "simian", ID: b.Name, Started: fmt.Sprint(b.Process.Start), Restart: b.Policy}
+	t.Runtime = &experiment.RuntimeRef{Runtime: "simian", ID: b.Name, Restart: b.Policy}
+	if b.Process.PID != 0 {
+		t.Runtime.Started = fmt.Sprint(b.Process.Start)
+	}
 	return t, nil
 }
 
@@ -131,7 +134,7 @@ func (s *Selector) none(boxes []Box) error {
 		return fmt.Errorf("%s: not running: %w", strings.Join(down, ", "), experiment.ErrNoMatch)
 	}
 	hint := ""
-	if near := experiment.Nearest(s.Service, names); s.Service != "" && near != "" {
+	if near := experiment.Nearest(s.Service, names); s.Service != "" && near != "" && near != s.Service {
 		hint = fmt.Sprintf(" (did you mean %q?)", near)
 	}
 	return fmt.Errorf("no container of the lab is %s%s: %w\n        services: %s", s, hint, experiment.ErrNoMatch, strings.Join(names, " "))

@@ -61,16 +61,19 @@ func (l *Lab) keepState() {
 		case <-l.changed:
 		}
 		sleep(l.alive, stateDelay)
-		l.gate.RLock() // the folder may go once the lab rests
-		if l.alive.Err() == nil {
-			_ = l.writeState() // others see it late; nothing that is taken back depends on it
-		}
-		l.gate.RUnlock()
+		_ = l.writeState() // others see it late; nothing that is taken back depends on it
 	}
 }
 
-// writeState replaces state.json.
+// writeState replaces state.json, unless the lab rests: its folder may be gone.
 func (l *Lab) writeState() error {
+	l.gate.RLock()
+	defer l.gate.RUnlock()
+	if l.alive.Err() != nil {
+		return nil
+	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	data, err := json.MarshalIndent(l.state(), "", "  ")
 	if err != nil {
 		return err
@@ -86,9 +89,7 @@ func (l *Lab) writeState() error {
 func (l *Lab) state() State {
 	s := State{Name: l.project.Name, Run: l.run, Files: l.project.Files, Boxes: []Box{}}
 	s.Process, _ = l.env.FS.Identify(os.Getpid())
-	if l.net != nil {
-		s.NetNS, s.Resolver = int(l.net.NetNS().Fd()), l.net.Resolver()
-	}
+	s.NetNS, s.Resolver = l.netns, l.resolver
 	for _, c := range l.boxes {
 		s.Boxes = append(s.Boxes, c.box())
 	}

@@ -99,7 +99,7 @@ func TestDependenciesThatFail(t *testing.T) {
 		within    time.Duration
 		words     []string
 	}{
-		"unhealthy":                   {unhealthy, healthyCondition, 20 * time.Second, []string{"services.db", "db-1 is unhealthy", "/ready: no such file"}},
+		"unhealthy":                   {unhealthy, healthyCondition, 20 * time.Second, []string{"db-1 is unhealthy", "/ready: no such file"}},
 		"exits non-zero":              {newService(t, "db", "exit", "3"), completedCondition, 20 * time.Second, []string{"db-1 has ended: exit 3\n        goodbye"}},
 		"exits non-zero in the end":   {onFailure, completedCondition, 20 * time.Second, []string{"db-1 has ended: exit 3\n        goodbye"}},
 		"ends before it is healthy":   {healthy(newService(t, "db", "exit", "0"), "there", "/ready"), healthyCondition, 20 * time.Second, []string{"db-1 has ended before it was healthy: exit 0"}},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +22,8 @@ type blow struct {
 	until  experiment.EventKind                          // a run struck before this event of its own must not pass
 	may    func(t *trial, code int, lines []line) string // why the runner's own exit code is wrong, "" where it is not
 	lab    bool                                          // the run launches a lab
+	stands bool                                          // the lab stands, and others strike it
+	fails  bool                                          // the run may end with an error
 	kills  bool                                          // the runner is killed at the very moment
 }
 
@@ -47,6 +48,17 @@ func blows(h host) []blow {
 	return list
 }
 
+// labBlows are those that befall labs.
+func labBlows(h host) []blow {
+	list := blows(h)
+	for i := range list {
+		list[i].lab = true
+		list[i].name = "lab, " + list[i].name
+	}
+	list = append(list, blow{name: "lab, fork server killed", manner: list[0].manner, fall: (*trial).killForkServer, lab: true, fails: true})
+	return append(list, standBlows()...)
+}
+
 // hitRunner waits until the runner has ended, and takes down whether it was
 // the blow that ended it. Until now it may have gone on.
 func (t *trial) hitRunner() {
@@ -64,6 +76,22 @@ func (t *trial) killRunner() error {
 	return nil
 }
 
+// killForkServer kills the small process that forks the lab's containers.
+// They live on, and those that are started afterwards need another one.
+func (t *trial) killForkServer() error {
+	for !t.runner.ended(100 * time.Microsecond) {
+		for _, pid := range children(proc.Host(), t.runner.pid()) {
+			id, err := proc.Host().Identify(pid)
+			if err == nil && innerPID(pid) == "" {
+				t.fallen()
+				t.struck = killID(id)
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
 // guardian finds the guardian, which it waits for unless the run ends first.
 func (t *trial) guardian() (experiment.ProcessID, bool) {
 	for {
@@ -76,12 +104,15 @@ func (t *trial) guardian() (experiment.ProcessID, bool) {
 	}
 }
 
-func (t *trial) findGuardian() (experiment.ProcessID, bool) {
+func (t *trial) findGuardian() (experiment.ProcessID, bool) { return guardianOf(t.runner.pid()) }
+
+// guardianOf finds the guardian of a process.
+func guardianOf(runner int) (experiment.ProcessID, bool) {
 	fs := proc.Host()
 	pids, _ := fs.PIDs()
 	for _, pid := range pids {
 		st, err := fs.Stat(pid)
-		if err != nil || st.PPID != t.runner.pid() || st.Exited() {
+		if err != nil || st.PPID != runner || st.Exited() {
 			continue
 		}
 		if args, err := fs.Cmdline(pid); err == nil && len(args) > 0 && args[0] == guardianName {
@@ -239,89 +270,4 @@ func (t *trial) stopRunner() error {
 func (t *trial) disarmed() bool {
 	_, watched := t.findGuardian()
 	return !watched && len(t.journals("open")) == 0 && len(t.journals("done")) > 0
-}
-
-func (t *trial) groupOrSession() (manner, error) {
-	if t.rng.IntN(2) == 0 {
-		return manner{attr: syscall.SysProcAttr{Setpgid: true}}, nil
-	}
-	return manner{attr: syscall.SysProcAttr{Setsid: true}}, nil
-}
-
-func (t *trial) killGroup() error {
-	t.fallen()
-	if !t.runner.cmd.SysProcAttr.Setsid {
-		_ = unix.Kill(-t.runner.pid(), unix.SIGKILL)
-		t.hitRunner()
-		return nil
-	}
-	fs := proc.Host()
-	pids, err := fs.PIDs()
-	for _, pid := range pids {
-		if st, err := fs.Stat(pid); err == nil && st.Session == t.runner.pid() {
-			killID(st.ID())
-		}
-	}
-	t.hitRunner()
-	return err
-}
-
-func (t *trial) onTerminal() (manner, error) {
-	m := manner{terminal: true, deaf: t.rng.IntN(4) == 0}
-	if shells := []string{"", sameGroup, foreground, background}; t.rng.IntN(3) > 0 {
-		if how := shells[t.rng.IntN(len(shells))]; how != "" {
-			m.before = []string{roleShell, how}
-			t.timed = how != background // nobody tells it to end
-			t.note("a shell starts it: %s", how)
-		}
-	}
-	t.note("nobody reads the terminal: %v", m.deaf)
-	return m, nil
-}
-
-// takeTerminal closes the terminal, or kills the shell on it.
-func (t *trial) takeTerminal() error {
-	t.struck = len(t.processes()) > 0
-	shell := t.runner.cmd.Args[0] == roleShell
-	t.fallen()
-	if shell && t.rng.IntN(2) == 0 {
-		t.note("the shell is killed")
-		t.runner.signal(unix.SIGKILL)
-		return nil
-	}
-	t.note("the terminal is closed")
-	t.runner.hangUp()
-	return nil
-}
-
-func (t *trial) inCgroup() (manner, error) {
-	dir, err := makeCgroup(t.soak.host.killable, t.tag+"-runner")
-	if err != nil {
-		return manner{}, err
-	}
-	t.cgroup = dir
-	return manner{
-		attr:   syscall.SysProcAttr{Setsid: true},
-		before: []string{roleEnter, filepath.Join(dir, procsFile)},
-	}, nil
-}
-
-func (t *trial) killItsCgroup() error {
-	t.fallen()
-	err := killCgroup(t.cgroup)
-	t.hitRunner()
-	if errors.Is(err, experiment.ErrGone) {
-		return nil
-	}
-	return err
-}
-
-// labBlows are those that befall labs.
-func labBlows(h host) []blow {
-	list := blows(h)
-	for i := range list {
-		list[i].lab = true
-		list[i].name = "lab, " + list[i].name
-	}
-	return list
 }

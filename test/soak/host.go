@@ -105,6 +105,19 @@ func frozen(dir string) bool {
 	return strings.Contains(string(v1), "FR") || strings.Contains(string(v2), "frozen 1") || strings.TrimSpace(string(set)) == "1"
 }
 
+// freeze freezes a cgroup, and tells whether it can.
+func freeze(dir string) bool {
+	for file, value := range map[string]string{freezerV1: "FROZEN", freezerV2set: "1"} {
+		f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
+		if err != nil {
+			continue
+		}
+		_, err = f.WriteString(value)
+		return errors.Join(err, f.Close()) == nil
+	}
+	return false
+}
+
 // thaw lets the victims of a leak die.
 func thaw(dir string) {
 	_ = os.WriteFile(filepath.Join(dir, freezerV1), []byte("THAWED"), 0)

@@ -82,7 +82,7 @@ func (t *trial) newLab() (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{t: t, file: filepath.Join(t.work, "compose.yaml"), port: port, length: 300 * time.Millisecond, imaged: t.rng.IntN(4) == 0}
+	l := &lab{t: t, file: filepath.Join(t.work, "compose.yaml"), port: port, length: 500 * time.Millisecond, imaged: t.rng.IntN(4) == 0}
 	return l, os.WriteFile(l.file, []byte(l.compose()), 0o600)
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,8 +18,26 @@ func (t *trial) witness() {
 	if !t.blow.lab {
 		return
 	}
+	if dirs := t.labCgroups(); len(dirs) > 0 && t.rng.IntN(4) == 0 {
+		t.freezeOne(dirs)
+	}
 	t.seen = t.look(t.runnerPID())
 	t.note("%d processes, %d network namespaces, frozen: %v", len(t.seen.members), len(t.seen.nets), t.seen.frozen)
+}
+
+// freezeOne freezes a part of the lab that Simian does not know of: one that
+// dies when it is killed all the same.
+func (t *trial) freezeOne(dirs []string) {
+	dir := dirs[t.rng.IntN(len(dirs))]
+	for _, other := range dirs { // the same, where it can be frozen
+		if filepath.Base(other) == filepath.Base(dir) && freeze(other) {
+			t.handFrozen = true
+			t.note("frozen by hand: %s", other)
+			if t.rng.IntN(2) == 0 {
+				return // on one version, not on both
+			}
+		}
+	}
 }
 
 // runnerPID is the pid of the process that launches the lab, by its journal
@@ -28,6 +47,10 @@ func (t *trial) runnerPID() int {
 	lines, _ := parseLines(t.tail.data)
 	if len(lines) > 0 {
 		return lines[0].Header.Runner.PID
+	}
+	if t.runner == nil {
+		id, _ := t.supervisor()
+		return id.PID
 	}
 	return t.runner.pid()
 }
@@ -40,12 +63,7 @@ func (t *trial) checkLab() {
 	for _, what := range t.seen.left() {
 		t.leak("%s", what)
 	}
-	for _, pattern := range []string{"labs/*", "images/use/*", "images/tmp/*"} {
-		paths, _ := filepath.Glob(filepath.Join(t.dir, pattern))
-		for _, path := range paths {
-			t.leak("%s is left", path)
-		}
-	}
+	t.checkFiles()
 	for _, dir := range t.labCgroups() {
 		t.leak("cgroup %s is left", dir)
 	}
@@ -56,6 +74,31 @@ func (t *trial) checkLab() {
 	}
 	t.checkMounts()
 	t.checkForkServers()
+}
+
+// checkFiles looks for files of a lab. What was killed while it got images
+// leaves its part of the cache to the next prune.
+func (t *trial) checkFiles() {
+	left, _ := filepath.Glob(filepath.Join(t.dir, "labs/*"))
+	uses, _ := filepath.Glob(filepath.Join(t.dir, "images/use/*"))
+	for _, use := range uses {
+		run, _, _ := strings.Cut(filepath.Base(use), ".")
+		if slices.Contains(t.runs(), run) {
+			left = append(left, use)
+		}
+	}
+	if exists(filepath.Join(t.dir, "images")) {
+		if err := t.expect(0, "image", "prune"); err != nil {
+			t.leak("%v", err)
+		}
+	}
+	for _, pattern := range []string{"images/use/*", "images/tmp/*"} {
+		more, _ := filepath.Glob(filepath.Join(t.dir, pattern))
+		left = append(left, more...)
+	}
+	for _, path := range left {
+		t.leak("%s is left", path)
+	}
 }
 
 // checkMounts looks for mounts in this mount namespace.

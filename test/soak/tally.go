@@ -82,11 +82,14 @@ func (t *trial) exit() string {
 	if t.code < 0 {
 		code = "killed"
 	}
-	if t.runner != nil && t.wrapped() {
-		code = "?"
-	}
 	if verdict == "" {
 		verdict = "no journal"
+	}
+	if t.blow.stands {
+		return verdict
+	}
+	if t.runner != nil && t.wrapped() {
+		code = "?"
 	}
 	return code + " " + verdict
 }

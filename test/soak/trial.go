@@ -33,7 +33,10 @@ type trial struct {
 	tail   *tail
 	runner *started
 	cgroup string   // of the runner; "" where it was not put into one
+	life   *life    // of the lab that stands; nil where none does
 	seen   *witness // what its lab was made of; nil before the blow, and without a lab
+
+	handFrozen bool // something of the lab was frozen by the soak
 
 	struck bool                // the blow hit something alive
 	blown  experiment.BootTime // when it fell
@@ -72,7 +75,11 @@ func (t *trial) leak(format string, args ...any) {
 
 // do is the trial from its victims to its verdict.
 func (t *trial) do() {
-	if err := t.strike(); err != nil {
+	strike := t.strike
+	if t.blow.stands {
+		strike = t.strikeLab
+	}
+	if err := strike(); err != nil {
 		t.leak("the soak itself: %v", err)
 	}
 	t.settle()

@@ -3,7 +3,6 @@ package billing
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -61,20 +60,12 @@ func Run(ctx context.Context, env service.Env) error {
 		return err
 	}
 	defer l.Close()
-	conn, err := bus.Connect(env)
+	js, disconnect, err := bus.Open(env)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	var consuming sync.WaitGroup
-	consuming.Go(func() { bus.Consume(ctx, js, bus.Billing, env.Log, l.Bill) })
-	err = env.Serve(ctx, handler(l, newAuditor(l, env, js)))
-	stop()
-	consuming.Wait()
-	return err
+	defer disconnect()
+	return env.ServeBeside(ctx, handler(l, newAuditor(l, env, js)), func(ctx context.Context) {
+		bus.Consume(ctx, js, bus.Billing, env.Log, l.Bill)
+	})
 }

@@ -24,9 +24,22 @@ type Order struct {
 	Placed  time.Time `json:"placed"` // when orders accepted it, UTC
 }
 
-// Connect returns a connection to the bus, which need not be there yet, and
-// which is made again whenever it breaks.
-func Connect(env service.Env) (*nats.Conn, error) {
+// Open returns a connection to the bus, which need not be there yet, and which
+// is made again whenever it breaks. The function that comes back ends it.
+func Open(env service.Env) (jetstream.JetStream, func(), error) {
+	conn, err := connect(env)
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return js, conn.Close, nil
+}
+
+func connect(env service.Env) (*nats.Conn, error) {
 	return nats.Connect(env.Bus,
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),

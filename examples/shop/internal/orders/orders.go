@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/simianhq/simian/examples/shop/internal/bus"
 	"github.com/simianhq/simian/examples/shop/internal/service"
 )
@@ -87,20 +85,12 @@ func Run(ctx context.Context, env service.Env) error {
 		return err
 	}
 	defer s.Close()
-	conn, err := bus.Connect(env)
+	js, disconnect, err := bus.Open(env)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	var publishing sync.WaitGroup
-	publishing.Go(func() { (&publisher{store: s, bus: js, log: env.Log}).run(ctx) })
-	err = env.Serve(ctx, s.Handler())
-	stop()
-	publishing.Wait()
-	return err
+	defer disconnect()
+	return env.ServeBeside(ctx, s.Handler(), func(ctx context.Context) {
+		(&publisher{store: s, bus: js, log: env.Log}).run(ctx)
+	})
 }

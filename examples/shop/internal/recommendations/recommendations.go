@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/simianhq/simian/examples/shop/internal/bus"
 	"github.com/simianhq/simian/examples/shop/internal/service"
 	bolt "go.etcd.io/bbolt"
@@ -120,20 +119,12 @@ func Run(ctx context.Context, env service.Env) error {
 		return err
 	}
 	defer s.Close()
-	conn, err := bus.Connect(env)
+	js, disconnect, err := bus.Open(env)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	var learning sync.WaitGroup
-	learning.Go(func() { bus.Consume(ctx, js, bus.Recommendations, env.Log, s.Learn) })
-	err = env.Serve(ctx, s.Handler())
-	stop()
-	learning.Wait()
-	return err
+	defer disconnect()
+	return env.ServeBeside(ctx, s.Handler(), func(ctx context.Context) {
+		bus.Consume(ctx, js, bus.Recommendations, env.Log, s.Learn)
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -38,6 +39,17 @@ func (e Env) Serve(ctx context.Context, h http.Handler) error {
 	<-drained
 	e.Log.Info("stopped")
 	return nil
+}
+
+// ServeBeside is Serve with work going on beside it, which ends with it.
+func (e Env) ServeBeside(ctx context.Context, h http.Handler, work func(context.Context)) error {
+	ctx, stop := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	working.Go(func() { work(ctx) })
+	err := e.Serve(ctx, h)
+	stop()
+	working.Wait()
+	return err
 }
 
 // Healthy answers a health check: the service is there.

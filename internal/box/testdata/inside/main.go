@@ -204,15 +204,26 @@ func orphan() {
 	pid, err := syscall.ForkExec(self, []string{self, "orphaner"}, &syscall.ProcAttr{})
 	fmt.Println(pid > 0, err)
 	_, _ = syscall.Wait4(pid, nil, 0, nil)
-	time.Sleep(100 * time.Millisecond)
+	left := ""
+	for range 50 { // until it is reaped, or never is
+		time.Sleep(100 * time.Millisecond)
+		if left = zombies(); left == "" {
+			break
+		}
+	}
+	fmt.Print(left)
+}
+
+func zombies() (list string) {
 	for _, name := range names("/proc") {
 		if _, err := strconv.Atoi(name); err != nil {
 			continue
 		}
 		for _, line := range lines("/proc/" + name + "/status") {
 			if strings.HasPrefix(line, "State:") && strings.Contains(line, "Z") {
-				fmt.Println("zombie", name)
+				list += "zombie " + name + "\n"
 			}
 		}
 	}
+	return list
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 func main() {
@@ -24,7 +26,7 @@ func main() {
 		"serve": serve, "exit": exit, "get": get, "sleep": sleep, "write": write, "cat": cat,
 		"crash-once": crashOnce, "stubborn": stubborn, "gentle": gentle, "lookup": lookup, "eat": eat, "env": env,
 		"both": both, "flood": flood, "stat": stat, "there": there, "orphan": orphan, "crowd": crowd, "ended": ended,
-		"mark": mark, "echo": echo, "head": head,
+		"mark": mark, "echo": echo, "head": head, "tty": tty,
 	}
 	run, ok := commands[os.Args[1]]
 	if !ok {
@@ -219,6 +221,21 @@ func mark(args []string) {
 
 // echo writes what it reads.
 func echo([]string) { _, _ = io.Copy(os.Stdout, os.Stdin) }
+
+// tty tells whether it has a terminal, how large that is, and what is typed.
+func tty([]string) {
+	var size struct{ rows, cols, x, y uint16 }
+	_, _, bad := syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
+	if bad != 0 {
+		fmt.Println("no terminal")
+		return
+	}
+	fmt.Printf("terminal of %dx%d\n", size.cols, size.rows)
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	check(err)
+	fmt.Printf("typed %q\n", line)
+	os.Exit(9)
+}
 
 // head writes files, and ends.
 func head(args []string) {

@@ -1,0 +1,320 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/targets/native"
+)
+
+// freezeClient holds a run for as long as the test needs it.
+const freezeClient = "  - {fault: {type: freeze}, target: {type: native, service: client}, for: 1h}\n"
+
+// state reads what a run's lab was at.
+func (l *lab) state(run string) native.State {
+	l.t.Helper()
+	s, err := native.ReadState(native.LabDir(l.dir, experiment.RunID(run)))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return s
+}
+
+// TestRunnerOfALabKilled kills the runner in mid-run: the kernel kills the
+// containers, frozen ones too, and the guardian takes back the rest.
+func TestRunnerOfALabKilled(t *testing.T) {
+	l := newLab(t)
+	file := l.experiment("{compose: "+l.compose(webService, clientService)+"}", freezeClient)
+	c, run := l.start(experiment.EventInjected, "run", file)
+	s := l.state(run)
+	start := time.Now()
+	_ = c.cmd.Process.Kill()
+	dead(t, s)
+	t.Logf("the containers are gone after %s", time.Since(start))
+	l.waitForGuardians()
+	t.Logf("all is gone after %s", time.Since(start))
+	l.noLab()
+	l.undoneOnce(t, run)
+}
+
+// TestSupervisorKilled does so to a standing lab.
+func TestSupervisorKilled(t *testing.T) {
+	l := newLab(t)
+	s := l.up(l.compose(webService, clientService))
+	_ = unix.Kill(s.Process.PID, unix.SIGKILL)
+	dead(t, s)
+	l.waitForGuardians()
+	l.noLab()
+	l.undoneOnce(t, string(s.Run))
+	if o := l.expect(0, "lab", "ps"); !strings.Contains(o.stdout, "no lab is up") {
+		t.Errorf("%s", o.stdout)
+	}
+}
+
+// TestSupervisorTold has it end by a signal: its containers are asked first.
+func TestSupervisorTold(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
+		l := newLab(t)
+		s := l.up(l.compose(webService, clientService))
+		_ = unix.Kill(s.Process.PID, sig)
+		dead(t, s)
+		l.noLab()
+		if o := l.expect(0, "logs", string(s.Run), "client"); !strings.Contains(o.stdout, "ended by terminated") {
+			t.Errorf("%s", o.stdout)
+		}
+	}
+}
+
+// TestRunnerOfALabTold ends a run early, once while its lab comes up and once
+// in its midst.
+func TestRunnerOfALabTold(t *testing.T) {
+	for _, kind := range []experiment.EventKind{experiment.EventBegin, experiment.EventAnnounce, experiment.EventContain, experiment.EventInjected} {
+		t.Run(string(kind), func(t *testing.T) {
+			l := newLab(t)
+			file := l.experiment("{compose: "+l.compose(webService, clientService)+"}", freezeClient)
+			c, _ := l.start(kind, "run", file)
+			_ = c.cmd.Process.Signal(unix.SIGINT)
+			<-c.done
+			if code := c.cmd.ProcessState.ExitCode(); code != experiment.Aborted.ExitCode() {
+				t.Errorf("exit %d\n%s%s", code, c.out.String(), c.err.String())
+			}
+			l.noLab()
+		})
+	}
+}
+
+// TestLabKilledAtEveryWrite kills the runner, or tells it to end, at each
+// write of the journal while its lab comes up and goes.
+func TestLabKilledAtEveryWrite(t *testing.T) {
+	l := newLab(t)
+	file := l.experiment("{compose: "+l.compose(webService, clientService)+"}", "  - {fault: {type: freeze}, target: {type: native, service: client}, for: 1ms}\n")
+	l.expect(0, "run", file)
+	writes := l.events()
+	if writes < 25 {
+		t.Fatalf("the run writes %d events only", writes)
+	}
+	for n := 2; n <= writes; n++ {
+		l.env = []string{fmt.Sprintf("SIMIAN_TEST_SIGNAL_AT=%s:%s:%d", []string{"before", "after"}[n%2], []string{"KILL", "INT"}[n/2%2], n)}
+		o := l.simian("run", file)
+		l.env = nil
+		if o.code != -1 && o.code != 3 && o.code != 0 {
+			t.Errorf("write %d of %d: exit %d\n%s%s", n, writes, o.code, o.stdout, o.stderr)
+		}
+		l.waitForGuardians()
+		l.expect(0, "rollback", "--all")
+		l.noLab()
+	}
+}
+
+// TestLabUpTold ends the launching of a standing lab, and kills who launches it.
+func TestLabUpTold(t *testing.T) {
+	l := newLab(t)
+	never := l.compose("  web:" + container + "command: [sleep]\n    healthcheck: {test: [CMD, /inside, there, /ready], start_period: 1h}\n")
+	c, _ := l.start(experiment.EventContain, "lab", "up", never)
+	_ = c.cmd.Process.Signal(unix.SIGINT)
+	<-c.done
+	if code := c.cmd.ProcessState.ExitCode(); code != experiment.Aborted.ExitCode() {
+		t.Errorf("exit %d\n%s%s", code, c.out.String(), c.err.String())
+	}
+	l.noLab()
+	c, run := l.start(experiment.EventContain, "lab", "up", never)
+	var s native.State
+	for s.Process.PID == 0 {
+		s, _ = native.ReadState(native.LabDir(l.dir, experiment.RunID(run)))
+	}
+	_ = unix.Kill(s.Process.PID, unix.SIGKILL)
+	<-c.done
+	if code := c.cmd.ProcessState.ExitCode(); code != 6 || !strings.Contains(c.err.String(), "its process has ended") {
+		t.Errorf("exit %d\n%s%s", code, c.out.String(), c.err.String())
+	}
+	l.waitForGuardians()
+	l.noLab()
+}
+
+// TestImageInterrupted ends a run while its image is on its way.
+func TestImageInterrupted(t *testing.T) {
+	l := newLab(t)
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes what comes, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	asked := make(chan struct{})
+	go func() {
+		c, err := silent.Accept()
+		if err == nil {
+			defer c.Close()
+			close(asked)
+			<-t.Context().Done()
+		}
+	}()
+	file := l.compose("  web:\n    image: " + silent.Addr().String() + "/shop:1\n")
+	c := &process{lab: l, cmd: l.command("run", l.experiment("{compose: "+file+"}", killWeb)), done: make(chan struct{})}
+	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = c.cmd.Wait(); close(c.done) }()
+	<-asked
+	_ = c.cmd.Process.Signal(unix.SIGINT)
+	select {
+	case <-c.done:
+	case <-time.After(10 * time.Second):
+		_ = c.cmd.Process.Kill()
+		t.Fatal("it goes on")
+	}
+	if code := c.cmd.ProcessState.ExitCode(); code != experiment.Aborted.ExitCode() {
+		t.Errorf("exit %d\n%s%s", code, c.out.String(), c.err.String())
+	}
+	l.noLab()
+}
+
+// TestLabExecOnATerminal gives the command one of its own.
+func TestLabExecOnATerminal(t *testing.T) {
+	l := newLab(t)
+	l.up(l.compose(webService))
+	x := l.command("lab", "exec", "shop", "web", "/inside", "tty")
+	f, err := pty.StartWithAttrs(x, &pty.Winsize{Rows: 33, Cols: 77}, &syscall.SysProcAttr{Setsid: true, Setctty: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	out := &syncBuffer{}
+	go func() {
+		for buf := make([]byte, 512); ; {
+			n, err := f.Read(buf)
+			_, _ = out.Write(buf[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
+	waitFor(t, "terminal of 77x33", out)
+	if _, err := f.WriteString("hello\n"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, `typed "hello\n"`, out)
+	_ = x.Wait()
+	if code := x.ProcessState.ExitCode(); code != 9 {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
+
+// TestBadLabs are what is wrong with a file: exit 2, with its place.
+func TestBadLabs(t *testing.T) {
+	l := newLab(t)
+	good := l.compose(webService)
+	bad := l.compose("  web:" + container + "command: [sleep\n")
+	key := l.compose("  web:" + container + "comand: [sleep]\n")
+	cycle := l.compose("  a:"+container+"depends_on: [b]\n", "  b:"+container+"depends_on: [a]\n")
+	noSuch := filepath.Join(t.TempDir(), "compose.yaml")
+	killWep := strings.Replace(killWeb, "web", "wep", 1)
+	for name, c := range map[string]struct {
+		compose, method string
+		want            []string
+	}{
+		"no file":          {noSuch, killWeb, []string{noSuch, "no such file"}},
+		"bad YAML":         {bad, killWeb, []string{bad + ":"}},
+		"an unknown key":   {key, killWeb, []string{key + ":6: ", "comand"}},
+		"a cycle":          {cycle, killWeb, []string{cycle + ":", "depend"}},
+		"an unknown name":  {good, killWep, []string{"experiment.yaml:6: spec.method[0].target", `did you mean "web"?`}},
+		"an unknown field": {good, strings.Replace(killWeb, "service:", "servise:", 1), []string{"experiment.yaml:6: spec.method[0].target.servise"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := l.expect(2, "run", l.experiment("{compose: "+c.compose+"}", c.method))
+			for _, want := range c.want {
+				if !strings.Contains(o.stderr, want) {
+					t.Errorf("no %q in %s", want, o.stderr)
+				}
+			}
+			if c.method == killWeb {
+				o = l.expect(2, "lab", "up", c.compose)
+				for _, want := range c.want {
+					if !strings.Contains(o.stderr, want) {
+						t.Errorf("lab up: no %q in %s", want, o.stderr)
+					}
+				}
+			}
+			l.noLab()
+		})
+	}
+}
+
+// TestLabWithoutRoot is one clear error.
+func TestLabWithoutRoot(t *testing.T) {
+	l := newLab(t)
+	file := l.compose(webService)
+	dir, err := os.MkdirTemp("", "simian-nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	exe := filepath.Join(dir, "simian") // the test's own binary is where nobody may look
+	if err := copyFile(exe, "/proc/self/exe"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/root", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(dir, "compose.yaml")
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.dir, l.user = filepath.Join(dir, "state"), &syscall.Credential{Uid: 65534, Gid: 65534}
+	for _, args := range [][]string{{"lab", "up", file}, {"run", l.theirs(dir, file)}} {
+		c := l.command(args...)
+		c.Path, c.Dir = exe, dir
+		out, _ := c.CombinedOutput()
+		if code := c.ProcessState.ExitCode(); code != 6 || !strings.Contains(string(out), "root") {
+			t.Errorf("simian %s: exit %d\n%s", strings.Join(args, " "), code, out)
+		}
+	}
+}
+
+func (l *lab) theirs(dir, compose string) string {
+	l.t.Helper()
+	data, err := os.ReadFile(l.experiment("{compose: "+compose+"}", killWeb))
+	if err == nil {
+		err = os.WriteFile(dir+"/experiment.yaml", data, 0o644)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return dir + "/experiment.yaml"
+}
+
+func copyFile(to, from string) error {
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o755)
+}
+
+// TestPlanOfALab shows the names of what is not there yet, as root or not.
+func TestPlanOfALab(t *testing.T) {
+	l := newLab(t)
+	o := l.expect(0, "plan", "-o", "json", l.experiment("{compose: "+l.compose(webService, clientService)+"}", killWeb))
+	if !json.Valid([]byte(o.stdout)) || !strings.Contains(o.stdout, "web-1") {
+		t.Errorf("%s", o.stdout)
+	}
+	l.noLab()
+}
