@@ -167,8 +167,8 @@ func TestStandingLab(t *testing.T) {
 		args []string
 	}{
 		{"shop  " + string(s.Run) + "  2 of 2", []string{"lab", "ps"}},
-		{"web-1     healthy", []string{"lab", "ps", "shop"}},
-		{"web-1     healthy", []string{"lab", "ps", string(s.Run)}},
+		{"web-1      healthy", []string{"lab", "ps", "shop"}},
+		{"web-1      healthy", []string{"lab", "ps", string(s.Run)}},
 		{"MiB", []string{"lab", "stats", "shop"}},
 		{`"container": "client-1"`, []string{"lab", "stats", "shop", "-o", "json"}},
 		{"unfinished", []string{"status"}},
@@ -251,6 +251,9 @@ func TestLabExec(t *testing.T) {
 	if code := x.ProcessState.ExitCode(); code != 128+int(unix.SIGKILL) {
 		t.Errorf("exit %d", code)
 	}
+	for l.ps().Boxes[0].Process.PID != 0 {
+		time.Sleep(time.Millisecond)
+	}
 	if o := l.expect(6, "lab", "exec", "shop", "silent", "/inside", "env"); !strings.Contains(o.stderr, "silent-1 does not run (exited)") {
 		t.Errorf("%s", o.stderr)
 	}
@@ -299,7 +302,7 @@ func TestLabOfAnExperiment(t *testing.T) {
 	l := newLab(t)
 	compose := l.compose(webService, clientService)
 	spec := "{compose: " + compose + "}"
-	probe := "  hypothesis: {every: 50ms, checks: [{name: it answers, probe: {type: http, url: 'http://web'}, allow: 100}]}\n  steady: {for: 100ms}\n"
+	probe := "  hypothesis: {every: 50ms, checks: [{name: it answers, probe: {type: http, url: 'http://web'}, max: 5s, allow: 99}]}\n  steady: {for: 100ms}\n"
 	l.expect(0, "plan", l.experiment(spec, killWeb, probe))
 	l.noLab()
 	o := l.expect(0, "run", l.experiment(spec, killWeb, probe))

@@ -229,7 +229,7 @@ func TestBadLabs(t *testing.T) {
 		"an unknown key":   {key, killWeb, []string{key + ":6: ", "comand"}},
 		"a cycle":          {cycle, killWeb, []string{cycle + ":", "depend"}},
 		"an unknown name":  {good, killWep, []string{"experiment.yaml:6: spec.method[0].target", `did you mean "web"?`}},
-		"an unknown field": {good, strings.Replace(killWeb, "service:", "servise:", 1), []string{"experiment.yaml:6: spec.method[0].target.servise"}},
+		"an unknown field": {good, strings.Replace(killWeb, "service:", "servise:", 1), []string{"experiment.yaml:6: spec.method[0].target: native: unknown field \"servise\""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := l.expect(2, "run", l.experiment("{compose: "+c.compose+"}", c.method))

@@ -93,19 +93,26 @@ type inside struct {
 
 // plain runs it with this process's own streams, and passes signals on.
 func (x *inside) plain(ctx context.Context) error {
+	passOn, stop := held()
+	defer stop()
 	p, err := x.launcher.Exec(ctx, x.box.Process, x.spec, box.Stdio{In: x.in, Out: x.out, Err: x.err})
 	if err != nil {
 		return execError(err)
 	}
+	go passOn(p)
+	return exitOf(p.Wait())
+}
+
+// held keeps signals from this process until there is one to pass them on to.
+func held() (passOn func(*box.Process), stop func()) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
-	defer signal.Stop(signals)
-	go func() {
+	passOn = func(p *box.Process) {
 		for s := range signals {
 			_ = p.Signal(s.(unix.Signal))
 		}
-	}()
-	return exitOf(p.Wait())
+	}
+	return passOn, func() { signal.Stop(signals) }
 }
 
 // onTerminal runs it on a terminal of its own: it cannot put anything into
@@ -119,11 +126,14 @@ func (x *inside) onTerminal(ctx context.Context) error {
 	defer slave.Close()
 	_ = pty.InheritSize(x.in, master)
 	x.spec.TTY = true
+	passOn, stop := held() // the terminal is put right again before this process ends
+	defer stop()
 	p, err := x.launcher.Exec(ctx, x.box.Process, x.spec, box.Stdio{In: slave, Out: slave, Err: slave})
 	if err != nil {
 		return execError(err)
 	}
 	slave.Close()
+	go passOn(p)
 	old, err := term.MakeRaw(int(x.in.Fd()))
 	if err == nil {
 		defer func() { _ = term.Restore(int(x.in.Fd()), old) }()
