@@ -74,24 +74,20 @@ type boxed struct {
 func (c *boxed) start(ctx context.Context, s *simian, name, mode string, io box.Stdio) (err error) {
 	spec := &box.Spec{
 		Name: name, Hostname: name, Args: []string{program, mode}, Env: []string{"HOSTNAME=" + name},
-		Lower: []string{s.rootfs}, Upper: filepath.Join(c.dir, "upper"), Work: filepath.Join(c.dir, "work"),
+		Lower: []string{s.rootfs}, Upper: filepath.Join(c.dir, "layer/upper"), Work: filepath.Join(c.dir, "layer/work"),
 		Caps: box.DefaultCaps(), Seccomp: s.filter, NoNewPrivs: true,
 	}
 	if err := errors.Join(os.MkdirAll(spec.Upper, 0o755), os.MkdirAll(spec.Work, 0o755)); err != nil {
 		return err
 	}
-	if c.port, err = s.net.Join(ctx, labnet.Endpoint{Name: name, Service: "c", On: []labnet.Attachment{{Network: "default"}}}); err != nil {
-		return err
-	}
-	spec.Net = c.port.NetNS()
-	for _, file := range []string{"hosts", "hostname", "resolv.conf"} {
-		source := filepath.Join(c.dir, file)
-		if err := os.WriteFile(source, []byte(name+"\n"), 0o644); err != nil {
-			return err
-		}
-		spec.Mounts = append(spec.Mounts, box.Mount{Type: "bind", Source: source, Target: "/etc/" + file})
-	}
-	if c.cgroup, err = box.NewCgroup(s.fs, s.name+"/"+name, limits()); err != nil {
+	made := make(chan error, 1)
+	go func() {
+		var err error
+		c.cgroup, err = box.NewCgroup(s.fs, s.name+"/"+name, limits())
+		made <- err
+	}()
+	err = c.surround(ctx, s, spec)
+	if err := errors.Join(err, <-made); err != nil {
 		return err
 	}
 	spec.Cgroup = c.cgroup
@@ -99,6 +95,22 @@ func (c *boxed) start(ctx context.Context, s *simian, name, mode string, io box.
 		return err
 	}
 	c.port.SetRunning(true)
+	return nil
+}
+
+// surround puts the container into the network, and writes its files.
+func (c *boxed) surround(ctx context.Context, s *simian, spec *box.Spec) (err error) {
+	if c.port, err = s.net.Join(ctx, labnet.Endpoint{Name: spec.Name, Service: "c", On: []labnet.Attachment{{Network: "default"}}}); err != nil {
+		return err
+	}
+	spec.Net = c.port.NetNS()
+	for _, file := range []string{"hosts", "hostname", "resolv.conf"} {
+		source := filepath.Join(c.dir, file)
+		if err := os.WriteFile(source, []byte(spec.Name+"\n"), 0o644); err != nil {
+			return err
+		}
+		spec.Mounts = append(spec.Mounts, box.Mount{Type: "bind", Source: source, Target: "/etc/" + file})
+	}
 	return nil
 }
 

@@ -76,6 +76,12 @@ func (l *lab) waitForGuardians() {
 // with this kind of event.
 func (l *lab) start(kind experiment.EventKind, args ...string) (c *process, run string) {
 	l.t.Helper()
+	return l.startBeside("", kind, args...)
+}
+
+// startBeside is start, while another run goes on.
+func (l *lab) startBeside(other string, kind experiment.EventKind, args ...string) (c *process, run string) {
+	l.t.Helper()
 	c = &process{lab: l}
 	c.cmd = l.command(args...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.err
@@ -88,8 +94,9 @@ func (l *lab) start(kind experiment.EventKind, args ...string) (c *process, run 
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		paths, _ := filepath.Glob(filepath.Join(l.dir, "open", "*.jsonl"))
 		for _, path := range paths {
-			if data, _ := os.ReadFile(path); bytes.Contains(data, []byte(`"kind":"`+string(kind)+`"`)) {
-				return c, strings.TrimSuffix(filepath.Base(path), ".jsonl")
+			name := strings.TrimSuffix(filepath.Base(path), ".jsonl")
+			if data, _ := os.ReadFile(path); name != other && bytes.Contains(data, []byte(`"kind":"`+string(kind)+`"`)) {
+				return c, name
 			}
 		}
 	}

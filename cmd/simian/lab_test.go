@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -241,19 +242,17 @@ func TestLabExec(t *testing.T) {
 	if err := x.Wait(); err != nil || !strings.Contains(out.String(), "ended by terminated") {
 		t.Errorf("%v\n%s", err, out)
 	}
-	x = l.command("lab", "exec", "shop", "silent", "/inside", "sleep")
-	if err := x.Start(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(100 * time.Millisecond)
-	_ = unix.Kill(s.Boxes[0].Process.PID, unix.SIGKILL) // the container's end is the command's
+	x = l.sleepIn(s.Boxes[0])
+	_ = x.Process.Kill() // the command goes with who asked for it
+	_ = x.Wait()
+	await(t, "the command's end", func() bool { return processesOf(s.Boxes[0]) == 1 })
+	x = l.sleepIn(s.Boxes[0])
+	_ = unix.Kill(s.Boxes[0].Process.PID, unix.SIGKILL) // and with the container
 	_ = x.Wait()
 	if code := x.ProcessState.ExitCode(); code != 128+int(unix.SIGKILL) {
 		t.Errorf("exit %d", code)
 	}
-	for l.ps().Boxes[0].Process.PID != 0 {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, "news of its end", func() bool { return l.ps().Boxes[0].Process.PID == 0 })
 	if o := l.expect(6, "lab", "exec", "shop", "silent", "/inside", "env"); !strings.Contains(o.stderr, "silent-1 does not run (exited)") {
 		t.Errorf("%s", o.stderr)
 	}
@@ -266,14 +265,44 @@ func insertAfterFlags(args []string, word string) []string {
 	return slices.Insert(args, 0, word)
 }
 
-func waitFor(t *testing.T, words string, in *syncBuffer) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
-		if strings.Contains(in.String(), words) {
-			return
+// sleepIn has a further process sleep in a container.
+func (l *lab) sleepIn(b native.Box) *exec.Cmd {
+	l.t.Helper()
+	before := processesOf(b)
+	x := l.command("lab", "exec", "shop", b.Name, "/inside", "sleep")
+	if err := x.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	await(l.t, "a process in "+b.Name, func() bool { return processesOf(b) == before+1 })
+	return x
+}
+
+func processesOf(b native.Box) int { return len(membersOf(b)) }
+
+// membersOf lists the processes in a container's cgroup.
+func membersOf(b native.Box) (pids []int) {
+	for _, root := range []string{"/sys/fs/cgroup/pids/", "/sys/fs/cgroup/"} {
+		data, _ := os.ReadFile(root + b.Cgroup + "/cgroup.procs")
+		for word := range strings.FieldsSeq(string(data)) {
+			pid, _ := strconv.Atoi(word)
+			pids = append(pids, pid)
 		}
 	}
-	t.Fatalf("no %q in\n%s", words, in)
+	return pids
+}
+
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not come", what)
+		}
+	}
+}
+
+func waitFor(t *testing.T, words string, in *syncBuffer) {
+	t.Helper()
+	await(t, words+" in "+in.String(), func() bool { return strings.Contains(in.String(), words) })
 }
 
 // TestStrikeStandingLab strikes one twice, and it stands.
@@ -302,7 +331,9 @@ func TestLabOfAnExperiment(t *testing.T) {
 	l := newLab(t)
 	compose := l.compose(webService, clientService)
 	spec := "{compose: " + compose + "}"
-	probe := "  hypothesis: {every: 50ms, checks: [{name: it answers, probe: {type: http, url: 'http://web'}, max: 5s, allow: 99}]}\n  steady: {for: 100ms}\n"
+	killWeb := strings.Replace(killWeb, "kill}", "kill, every: 300ms}", 1)
+	killWeb = strings.Replace(killWeb, "web}}", "web}, for: 500ms}", 1)
+	probe := "  hypothesis: {every: 50ms, checks: [{name: it answers, probe: {type: http, url: 'http://web'}, min: 1, allow: 99}]}\n  steady: {for: 100ms}\n"
 	l.expect(0, "plan", l.experiment(spec, killWeb, probe))
 	l.noLab()
 	o := l.expect(0, "run", l.experiment(spec, killWeb, probe))

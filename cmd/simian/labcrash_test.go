@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/targets/native"
 )
 
@@ -315,6 +316,64 @@ func TestPlanOfALab(t *testing.T) {
 	o := l.expect(0, "plan", "-o", "json", l.experiment("{compose: "+l.compose(webService, clientService)+"}", killWeb))
 	if !json.Valid([]byte(o.stdout)) || !strings.Contains(o.stdout, "web-1") {
 		t.Errorf("%s", o.stdout)
+	}
+	l.noLab()
+}
+
+// TestStandingLabDiesWhileStruck kills its supervisor while a run holds a
+// container of it frozen: the run ends, and nothing is left of either.
+func TestStandingLabDiesWhileStruck(t *testing.T) {
+	l := newLab(t)
+	s := l.up(l.compose(webService, clientService))
+	c, run := l.startBeside(string(s.Run), experiment.EventInjected, "run", l.experiment("{name: shop}", freezeClient))
+	_ = unix.Kill(s.Process.PID, unix.SIGKILL)
+	dead(t, s)
+	_ = c.cmd.Process.Signal(unix.SIGINT)
+	<-c.done
+	if code := c.cmd.ProcessState.ExitCode(); code != experiment.Aborted.ExitCode() && code != experiment.Residue.ExitCode() {
+		t.Errorf("exit %d\n%s%s", code, c.out.String(), c.err.String())
+	}
+	l.waitForGuardians()
+	l.noLab()
+	l.undoneOnce(t, run)
+	l.undoneOnce(t, string(s.Run))
+}
+
+// TestDiskFillsUnderALab fills the disk, and has a container restarted: the
+// start can't be written down, so the lab is taken down, and nothing of it is
+// left but the journal, for the next sweep.
+func TestDiskFillsUnderALab(t *testing.T) {
+	needRoot(t)
+	l := newLab(t)
+	if err := os.Mkdir(l.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mount(t, l.dir, "tmpfs", "size=4m,mode=700")
+	s := l.up(l.compose(webService, clientService))
+	filler := filepath.Join(l.dir, "filler")
+	_ = os.WriteFile(filler, make([]byte, 8<<20), 0o600)
+	await(t, "the supervisor's end", func() bool { // there may be room for a line or two
+		for _, pid := range membersOf(s.Boxes[1]) {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		return !proc.Host().Alive(s.Process)
+	})
+	dead(t, s)
+	l.waitForGuardians()
+	_ = os.Remove(filler)
+	l.expect(0, "rollback", "--all")
+	l.noLab()
+}
+
+// TestImageUnreachable is one error with its place, and nothing was touched.
+func TestImageUnreachable(t *testing.T) {
+	l := newLab(t)
+	file := l.compose("  web:\n    image: 127.0.0.1:1/shop:1\n")
+	for _, args := range [][]string{{"lab", "up", file}, {"run", l.experiment("{compose: "+file+"}", killWeb)}} {
+		o := l.simian(args...)
+		if o.code == 0 || !strings.Contains(o.stderr, "compose.yaml:4: services.web.image: ") || !strings.Contains(o.stderr, "connection refused") {
+			t.Errorf("exit %d\n%s%s", o.code, o.stdout, o.stderr)
+		}
 	}
 	l.noLab()
 }

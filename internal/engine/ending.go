@@ -129,7 +129,7 @@ func (n *ending) whole(ctx context.Context, deadline time.Time) {
 		switch {
 		case err == nil && len(gaps) == 0:
 			return
-		case time.Now().Before(deadline):
+		case time.Now().Before(deadline) && !errors.Is(err, experiment.ErrGone): // what they are of may be gone, as a lab is
 			time.Sleep(gapPoll)
 			continue
 		case err != nil:

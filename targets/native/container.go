@@ -85,11 +85,24 @@ func (c *container) start(ctx context.Context) (*box.Process, error) {
 	c.drained = out.drained
 	p, err := c.lab.launcher.Start(ctx, &c.spec, box.Stdio{Out: out.stdout, Err: out.stderr})
 	if err != nil {
-		return nil, err
+		return nil, c.whyNot(err)
 	}
 	c.port.SetRunning(true)
 	c.become(experiment.ContainerRunning, p)
 	return p, nil
+}
+
+// whyNot adds to an error of a launch what a shell would exit with, or the limit
+// that was too low for it.
+func (c *container) whyNot(err error) error {
+	var exec *box.ExecError
+	if errors.As(err, &exec) {
+		return fmt.Errorf("%w (a shell exits with %d)", err, exec.Code)
+	}
+	if n, _ := c.cgroup.OOMKills(); n > 0 {
+		return fmt.Errorf("%w: mem_limit %d bytes is too little to start in", err, c.service.Limits.MemoryBytes)
+	}
+	return err
 }
 
 // keep waits for the end of its program, and starts it again as its policy
@@ -270,8 +283,8 @@ type backoff struct {
 }
 
 const (
-	drainTime  = time.Second           // for what is still in a program's pipes
-	frozenTime = 50 * time.Millisecond // until a program that was killed and has not ended is taken for frozen
+	drainTime  = time.Second            // for what is still in a program's pipes
+	frozenTime = 250 * time.Millisecond // until a program that was killed and has not ended is taken for frozen: a hundred at once take a while
 
 	firstBackoff   = 100 * time.Millisecond
 	longestBackoff = time.Minute

@@ -74,11 +74,15 @@ type standingLab struct {
 	fs  proc.FS
 }
 
-// ErrDown says that nobody keeps a lab up any more.
-var ErrDown = errors.New("the lab is not up any more")
+// ErrDown says that nobody keeps a lab up any more. It is an ErrGone: what is
+// in it is gone for good.
+var ErrDown = fmt.Errorf("it is not up any more: %w", experiment.ErrGone)
 
 func (s *standingLab) state() (State, error) {
 	state, err := ReadState(s.dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return state, fmt.Errorf("the lab of run %s: %w", filepath.Base(s.dir), ErrDown)
+	}
 	if err != nil {
 		return state, err
 	}
@@ -112,8 +116,8 @@ func Labs(fs proc.FS, stateDir string) ([]State, error) {
 	for _, dir := range dirs {
 		s := &standingLab{dir: dir, fs: fs}
 		state, err := s.state()
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrDown) {
-			continue // it comes up, or is being taken down
+		if errors.Is(err, ErrDown) || errors.Is(err, errDamaged) {
+			continue // it comes up, or is being taken down, or the host has crashed
 		}
 		if err != nil {
 			return nil, err

@@ -149,6 +149,9 @@ func TestNoGrace(t *testing.T) {
 	must(t, NoGrace(s.dir()))
 	s.Stop(t.Context())
 	s.down()
+	s = up(t, web)
+	time.AfterFunc(50*time.Millisecond, func() { _ = NoGrace(s.dir()) }) // while it is being stopped
+	s.Stop(t.Context())
 }
 
 // TestFrozenContainer takes down what stands still: on cgroup version 1 it

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/box"
 	"github.com/simianhq/simian/internal/image"
@@ -42,8 +44,9 @@ type Lab struct {
 	run     experiment.RunID
 	note    func(experiment.ContainerMark)
 
-	images   map[string]*image.Image // by reference
-	pins     []func() error          // keep their layers
+	images   map[string]*image.Image      // by reference
+	pins     []func() error               // keep their layers
+	filters  map[string][]unix.SockFilter // by profile and capabilities
 	launcher *box.Launcher
 	net      *labnet.Net
 	netns    int            // the file descriptor of its namespace
@@ -70,6 +73,7 @@ func NewLab(p *Project, env Env) *Lab {
 	l := &Lab{
 		project: p, env: env, alive: alive, rest: rest, changed: make(chan struct{}, 1),
 		images: map[string]*image.Image{}, byName: map[string]*container{}, cells: map[string][]*container{},
+		filters: map[string][]unix.SockFilter{},
 	}
 	for i := range p.Services {
 		s := &p.Services[i]
@@ -236,10 +240,14 @@ func (l *Lab) late(ctx context.Context) error {
 			waits = append(waits, why)
 		}
 	}
-	if len(waits) == 0 {
+	switch why := strings.Join(waits, "; "); {
+	case why == "":
 		return ctx.Err()
+	case errors.Is(ctx.Err(), context.DeadlineExceeded): // the engine says how long it was
+		return errors.New(why)
+	default:
+		return fmt.Errorf("%s: %w", why, ctx.Err())
 	}
-	return fmt.Errorf("%s: %w", strings.Join(waits, "; "), ctx.Err())
 }
 
 // Rest starts nothing from now on.

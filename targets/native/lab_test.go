@@ -350,7 +350,7 @@ func (s *stage) exec(name string, args ...string) (string, box.Exit) {
 	defer r.Close()
 	spec, err := ExecSpec(s.dir(), name, append([]string{"/inside"}, args...))
 	must(s.t, err)
-	p, err := s.launcher.Exec(s.t.Context(), s.byName[name].process.ID(), spec, box.Stdio{Out: w, Err: w})
+	p, err := s.launcher.Exec(s.t.Context(), s.box(name).Process, spec, box.Stdio{Out: w, Err: w})
 	w.Close()
 	must(s.t, err)
 	said := make([]byte, 0, 4096)

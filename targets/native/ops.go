@@ -136,6 +136,11 @@ func clearCgroup(ctx context.Context, host proc.FS, name string) error {
 	if !strings.HasPrefix(name, "simian-") {
 		return fmt.Errorf("%s is not a cgroup of a lab", name)
 	}
+	once, cancel := context.WithCancel(ctx)
+	cancel()
+	if box.RemoveCgroup(once, host, name) == nil { // nothing is in it any more, which is the rule
+		return nil
+	}
 	if err := box.KillCgroup(ctx, host, name); err != nil {
 		return err
 	}

@@ -27,18 +27,29 @@ func (c *container) outfit(ctx context.Context) error {
 	if c.log, err = newLogFile(LogFile(c.lab.env.State, string(c.lab.run), c.name)); err != nil {
 		return err
 	}
+	made := make(chan error, 1) // beside the network: each takes as long as the other
+	go func() {
+		var err error
+		c.cgroup, err = box.NewCgroup(c.lab.env.FS, c.cgroupName(), c.service.Limits)
+		made <- err
+	}()
+	err = c.surround(ctx)
+	if other := <-made; err == nil {
+		err = other
+	}
+	c.spec.Cgroup = c.cgroup
+	return err
+}
+
+// surround makes all but the cgroup and the folders.
+func (c *container) surround(ctx context.Context) error {
 	if err := c.join(ctx); err != nil {
 		return err
 	}
 	if err := c.mounts(); err != nil {
 		return err
 	}
-	if err := c.writeExec(); err != nil {
-		return err
-	}
-	c.cgroup, err = box.NewCgroup(c.lab.env.FS, c.cgroupName(), c.service.Limits)
-	c.spec.Cgroup = c.cgroup
-	return err
+	return c.writeExec()
 }
 
 func (c *container) dir(parts ...string) string {

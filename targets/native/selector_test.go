@@ -115,8 +115,12 @@ func TestNoMatch(t *testing.T) {
 		t.Errorf("scope %d, %v", n, err)
 	}
 	current.Strike(LabDir(s.state, s.run))
+	must(t, os.WriteFile(s.dir()+"/state.json", nil, 0o600)) // as a crash of the host may leave it
+	if labs, err := Labs(proc0, s.state); len(labs) > 0 || err != nil {
+		t.Errorf("%v, %v", labs, err)
+	}
 	s.down()
-	if _, err := (&Selector{current: current}).Select(t.Context()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := (&Selector{current: current}).Select(t.Context()); !errors.Is(err, ErrDown) || !errors.Is(err, experiment.ErrGone) {
 		t.Error(err)
 	}
 }

@@ -64,6 +64,20 @@ func (s *Service) filter(caps []string) ([]unix.SockFilter, error) {
 	return seccomp.Load(s.Seccomp, caps)
 }
 
+// filter returns a service's seccomp filter. Each is compiled once: most
+// services have the same.
+func (l *Lab) filter(s *Service, caps []string) ([]unix.SockFilter, error) {
+	key := s.Seccomp + " " + strings.Join(caps, " ")
+	if filter, there := l.filters[key]; there {
+		return filter, nil
+	}
+	filter, err := s.filter(caps)
+	if err == nil {
+		l.filters[key] = filter
+	}
+	return filter, err
+}
+
 // prepare works out what is known before anything is made: the process by file
 // and image.
 func (c *container) prepare() error {
@@ -78,7 +92,7 @@ func (c *container) prepare() error {
 		return err
 	}
 	caps := s.caps()
-	filter, err := s.filter(caps)
+	filter, err := c.lab.filter(s, caps)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package native
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -41,8 +42,13 @@ type Box struct {
 	MaxPids int64                     `json:"-"`
 }
 
-// stateDelay is how long changes are gathered before state.json is written.
-const stateDelay = 5 * time.Millisecond
+// Changes are gathered for stateDelay before state.json is written, and for
+// stateShare times as long as writing it took: that of a large lab takes some
+// milliseconds, and it changes all the time while it comes up.
+const (
+	stateDelay = 5 * time.Millisecond
+	stateShare = 20
+)
 
 // stale says that state.json is out of date.
 func (l *Lab) stale() {
@@ -54,14 +60,16 @@ func (l *Lab) stale() {
 
 // keepState writes state.json whenever it is out of date.
 func (l *Lab) keepState() {
-	for {
+	for took := time.Duration(0); ; {
 		select {
 		case <-l.alive.Done():
 			return
 		case <-l.changed:
 		}
-		sleep(l.alive, stateDelay)
+		sleep(l.alive, max(stateDelay, stateShare*took))
+		began := time.Now()
 		_ = l.writeState() // others see it late; nothing that is taken back depends on it
+		took = time.Since(began)
 	}
 }
 
@@ -127,7 +135,11 @@ func ReadState(dir string) (State, error) {
 		return s, fmt.Errorf("read the state of the lab: %w", err)
 	}
 	if err := json.Unmarshal(data, &s); err != nil {
-		return s, fmt.Errorf("read the state of the lab in %s: %w", dir, err)
+		return s, fmt.Errorf("read the state of the lab in %s: %w: %w", dir, errDamaged, err)
 	}
 	return s, nil
 }
+
+// errDamaged says that a state.json is not whole: it is replaced at once, but
+// not forced to disk.
+var errDamaged = errors.New("it is damaged")

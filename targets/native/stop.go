@@ -15,6 +15,8 @@ import (
 // noGrace is the file in a lab's folder that says to kill at once.
 const noGrace = "no-grace"
 
+const noGracePoll = 50 * time.Millisecond // between looks for it
+
 // NoGrace says that the lab in the folder dir is to be killed when it is taken
 // down, without being asked to end first.
 func NoGrace(dir string) error {
@@ -24,9 +26,12 @@ func NoGrace(dir string) error {
 // Stop asks every container to end, and gives each the time that it may take:
 // first those on which no other depends.
 func (l *Lab) Stop(ctx context.Context) {
-	if _, err := os.Stat(l.dir(noGrace)); err == nil {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if l.noGrace() {
 		return
 	}
+	go l.awaitNoGrace(ctx, cancel)
 	l.Rest()
 	stopped := map[string]chan struct{}{}
 	for i := range l.project.Services {
@@ -44,6 +49,19 @@ func (l *Lab) Stop(ctx context.Context) {
 		})
 	}
 	wg.Wait()
+}
+
+func (l *Lab) noGrace() bool {
+	_, err := os.Stat(l.dir(noGrace))
+	return err == nil
+}
+
+// awaitNoGrace calls hurry once somebody does not want to wait any longer.
+func (l *Lab) awaitNoGrace(ctx context.Context, hurry func()) {
+	for ctx.Err() == nil && !l.noGrace() {
+		sleep(ctx, noGracePoll)
+	}
+	hurry()
 }
 
 // usersOf returns the services that depend on one. There is no cycle: Load

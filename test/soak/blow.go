@@ -76,14 +76,20 @@ func (t *trial) killRunner() error {
 	return nil
 }
 
-// killForkServer kills the small process that forks the lab's containers.
-// They live on, and those that are started afterwards need another one.
+// killForkServer kills the small process that forks the lab's containers,
+// perhaps with an order that it has not answered. They live on, and those that
+// are started afterwards need another one.
 func (t *trial) killForkServer() error {
 	for !t.runner.ended(100 * time.Microsecond) {
 		for _, pid := range children(proc.Host(), t.runner.pid()) {
 			id, err := proc.Host().Identify(pid)
 			if err == nil && innerPID(pid) == "" {
 				t.fallen()
+				if t.rng.IntN(2) == 0 {
+					t.note("it was stopped before")
+					_ = unix.Kill(pid, unix.SIGSTOP)
+					time.Sleep(time.Duration(t.rng.IntN(200)) * time.Millisecond)
+				}
 				t.struck = killID(id)
 				return nil
 			}
@@ -177,7 +183,7 @@ func (t *trial) killBoth() error {
 		t.runner.signal(unix.SIGKILL)
 	}
 	t.hitRunner()
-	t.settleProcesses()
+	t.settleBoth()
 	return t.sweep()
 }
 

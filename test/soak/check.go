@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,10 +34,22 @@ const (
 
 // settleProcesses waits until no process of the trial's runs is left. What
 // does not end in time is a leak, and ended.
-func (t *trial) settleProcesses() {
+func (t *trial) settleProcesses() { t.awaitEnd(t.processes) }
+
+// settleBoth waits until runner and guardian are gone. What they launched may
+// be frozen, and dies when the next command thaws it.
+func (t *trial) settleBoth() {
+	t.awaitEnd(func() map[int]string {
+		all := t.processes()
+		maps.DeleteFunc(all, func(_ int, args string) bool { return !strings.Contains(args, t.dir) })
+		return all
+	})
+}
+
+func (t *trial) awaitEnd(processes func() map[int]string) {
 	var left map[int]string
 	for end, clean := time.Now().Add(patience), 0; time.Now().Before(end); time.Sleep(lookEvery) {
-		if left = t.processes(); len(left) > 0 {
+		if left = processes(); len(left) > 0 {
 			clean = 0
 		} else if clean++; clean == looks {
 			return

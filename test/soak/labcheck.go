@@ -18,7 +18,7 @@ func (t *trial) witness() {
 	if !t.blow.lab {
 		return
 	}
-	if dirs := t.labCgroups(); len(dirs) > 0 && t.rng.IntN(4) == 0 {
+	if dirs := t.labCgroups(); len(dirs) > 0 && t.rng.IntN(4) == 0 && t.timed && !t.blow.fails {
 		t.freezeOne(dirs)
 	}
 	t.seen = t.look(t.runnerPID())

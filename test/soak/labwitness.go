@@ -200,7 +200,8 @@ func (w *witness) ask(id experiment.ProcessID) {
 	threads, _ := proc.Host().Threads(id.PID)
 	for _, t := range threads {
 		stack, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stack", id.PID, t.PID))
-		what += fmt.Sprintf("; thread %d in state %c %q", t.PID, t.State, stack)
+		top, _, _ := strings.Cut(string(stack), "\n")
+		what += fmt.Sprintf("; thread %d %c %s", t.PID, t.State, strings.TrimPrefix(top, "[<0>] "))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -229,8 +230,21 @@ func (w *witness) left() []string {
 	return out
 }
 
-// netHolders says who still holds a network namespace of the lab.
+// netHolders says who still holds a network namespace of the lab. A child of
+// this process holds what it does for a moment, before it executes another
+// program.
 func (w *witness) netHolders() []string {
+	var held []string
+	for range looks {
+		if held = w.netHoldersNow(); len(held) == 0 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return held
+}
+
+func (w *witness) netHoldersNow() []string {
 	names := map[string]bool{}
 	for _, f := range w.nets {
 		var st unix.Stat_t

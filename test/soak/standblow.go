@@ -84,7 +84,7 @@ func (t *trial) killLabAndGuardian() error {
 		t.struck = killID(id)
 	}
 	t.lifeEnds()
-	t.settleProcesses()
+	t.settleBoth()
 	return t.sweep()
 }
 
