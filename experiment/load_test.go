@@ -345,7 +345,7 @@ func TestBombs(t *testing.T) {
 			if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 512 {
 				t.Errorf("it took %d MiB", mib)
 			}
-			if took := time.Since(begun); took > 5*time.Second {
+			if took := time.Since(begun); took > time.Minute {
 				t.Errorf("it took %v", took)
 			}
 			if err == nil && name != "many names" {

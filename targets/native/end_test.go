@@ -106,8 +106,11 @@ func TestStopOrder(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, c := range s.boxes {
 		s.said(c.name, "stdout: ready")
+		c.mu.Lock()
+		p := c.process
+		c.mu.Unlock()
 		wg.Go(func() {
-			c.process.Wait()
+			p.Wait()
 			mu.Lock()
 			defer mu.Unlock()
 			ended = append(ended, c.service.Name)
