@@ -36,7 +36,6 @@ type tool interface {
 
 // cell is one container of a flight.
 type cell struct {
-	out  *os.File // what it writes
 	wait func() error
 	at   int64 // its first instruction, on CLOCK_MONOTONIC in ns
 	err  error

@@ -8,10 +8,11 @@ import (
 
 // Names of contenders that goals are about.
 const (
-	ours    = "Simian's launcher"
-	ourLab  = "simian lab up, lab down --now"
-	theCrun = "crun run"
-	theRunc = "runc run"
+	ours     = "Simian's launcher"
+	ourLab   = "simian lab up, lab down --now"
+	theCrun  = "crun run"
+	bareCrun = "crun run, no seccomp"
+	theRunc  = "runc run"
 )
 
 // The goals.
@@ -26,6 +27,7 @@ const (
 // judgeLaunches holds what was measured against the goals.
 func (r *report) judgeLaunches() {
 	r.against(theCrun, 1)
+	r.against(bareCrun, 1)
 	r.against(theRunc, 3)
 	for _, name := range []string{ours, ourLab} {
 		many := r.of(name, most)

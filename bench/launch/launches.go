@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"time"
 )
 
 // most is how many containers are launched at once at the most.
@@ -50,12 +49,12 @@ func (b *bench) interleave(ctx context.Context, list []contender, n, rounds int)
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			calm(n)
 			f, err := c.fly(ctx, n)
 			if err != nil {
 				return fmt.Errorf("%s, %d at once: %w", c.name, n, err)
 			}
 			b.report.add(c, n, f)
-			time.Sleep(time.Duration(n) * time.Millisecond) // the kernel takes namespaces apart meanwhile
 		}
 	}
 	return nil
@@ -93,7 +92,7 @@ func (b *bench) others(ctx context.Context) ([]contender, error) {
 		open  func(path string) (tool, error)
 	}{
 		{contender{theCrun, noNetwork, 1, nil}, []string{"crun"}, func(path string) (tool, error) { return b.oci("crun", path, true) }},
-		{contender{"crun run, no seccomp", noNetwork + ", and no seccomp", 1, nil}, []string{"crun"}, func(path string) (tool, error) { return b.oci("crun-bare", path, false) }},
+		{contender{bareCrun, noNetwork + ", and no seccomp", 1, nil}, []string{"crun"}, func(path string) (tool, error) { return b.oci("crun-bare", path, false) }},
 		{contender{theRunc, noNetwork, 1, nil}, []string{"runc"}, func(path string) (tool, error) { return b.oci("runc", path, true) }},
 		{contender{"bwrap --unshare-all", "namespaces and mounts: no cgroup, no seccomp, no network, no masked paths", 1, nil}, []string{"bwrap"}, func(path string) (tool, error) { return b.bwrap(path), nil }},
 		{contender{"docker run --rm", full, 6, nil}, []string{"docker", "dockerd", "containerd"}, func(path string) (tool, error) { return b.docker(ctx, path) }},

@@ -87,7 +87,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 // there were. A process frozen on version 1 dies only once it is thawed.
 func (c *Cgroup) strike(name string) (left int, err error) {
 	var pids []int
+	above, _, _ := strings.Cut(name, "/")
 	for _, root := range c.roots() {
+		thaw(filepath.Join(root, above)) // of version 1: what is frozen from above stays so
 		dirs, err := tree(filepath.Join(root, name))
 		if err != nil {
 			return 0, fmt.Errorf("list cgroup %s: %w", name, err)

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -41,6 +43,11 @@ type Launcher struct {
 	maps  sync.Mutex         // guards users
 	users map[IDMap]*os.File // a user namespace for each map
 
+	tid int // of the thread
+
+	kin  sync.Mutex
+	born map[int]bool // children that somebody waits for, by pid
+
 	mu     sync.Mutex // one order at a time
 	server *forkServer
 	closed bool
@@ -48,7 +55,7 @@ type Launcher struct {
 
 // NewLauncher returns a Launcher with a fork server that is ready.
 func NewLauncher(fs proc.FS) (*Launcher, error) {
-	l := &Launcher{fs: fs, jobs: make(chan func()), users: map[IDMap]*os.File{}}
+	l := &Launcher{fs: fs, jobs: make(chan func()), born: map[int]bool{}, users: map[IDMap]*os.File{}}
 	var err error
 	if l.host, err = look(fs); err != nil {
 		return nil, fmt.Errorf("launch containers: %w", err)
@@ -83,6 +90,7 @@ func (l *Launcher) thread() {
 		runtime.UnlockOSThread()
 		return
 	}
+	l.tid = unix.Gettid()
 	for job := range l.jobs {
 		job()
 	}
@@ -154,6 +162,7 @@ func (l *Launcher) serve() error {
 	}
 	go func() {
 		_ = s.cmd.Wait()
+		_ = unix.Shutdown(s.socket, unix.SHUT_RDWR) // wakes who waits for its answer: what it has forked holds its end still
 		close(s.gone)
 	}()
 	_ = unix.SetsockoptTimeval(s.socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: orderTimeout})
@@ -182,9 +191,9 @@ func (s *forkServer) alive() bool {
 }
 
 func (s *forkServer) end() {
-	unix.Close(s.socket)
 	_ = s.cmd.Process.Kill()
 	<-s.gone
+	unix.Close(s.socket)
 }
 
 // fork has a new process run p with files, and returns its pid. The process is
@@ -197,10 +206,54 @@ func (l *Launcher) fork(p *stage.Program, files []int) (pid int, err error) {
 		return 0, err
 	}
 	pid, err = l.server.order(message, files)
-	if err != nil && !errors.Is(err, errFork) {
+	switch {
+	case err == nil:
+		l.kin.Lock()
+		l.born[pid] = true
+		l.kin.Unlock()
+	case !errors.Is(err, errFork):
 		l.server.end() // both may no longer understand each other
+		l.reapLost()
 	}
 	return pid, err
+}
+
+// reapLost ends what a fork server has forked and died before it told. Nobody
+// knows of it, and a health check that is not reaped keeps its container's
+// PID 1 from ending (zap_pid_ns_processes).
+func (l *Launcher) reapLost() {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", l.tid)) // proc_pid_task(5)
+	for word := range strings.FieldsSeq(string(data)) {
+		pid, err := strconv.Atoi(word)
+		l.kin.Lock()
+		known := l.born[pid]
+		l.kin.Unlock()
+		if err != nil || known {
+			continue
+		}
+		_ = unix.Kill(pid, unix.SIGKILL) // a child: nobody else gets its number before it is reaped
+		go func() {
+			for {
+				if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+					return
+				}
+			}
+		}()
+	}
+}
+
+// reap is wait4(2) for a child that fork has made.
+func (l *Launcher) reap(pid int, status *unix.WaitStatus, options int) (int, error) {
+	if options&unix.WNOHANG == 0 {
+		return unix.Wait4(pid, status, options, nil)
+	}
+	l.kin.Lock()
+	defer l.kin.Unlock()
+	got, err := unix.Wait4(pid, status, options, nil)
+	if got == pid {
+		delete(l.born, pid)
+	}
+	return got, err
 }
 
 // errFork says that the fork server is well, but its fork was refused.

@@ -16,6 +16,7 @@ import (
 type Process struct {
 	id       experiment.ProcessID
 	workload experiment.ProcessID
+	l        *Launcher
 	pidfd    *os.File
 	target   *os.File // pidfd of the workload, the same as pidfd without a reaper
 	last     *os.File // of a container with init: its command's wait status; else nil
@@ -94,7 +95,7 @@ func (p *Process) await() {
 	var status unix.WaitStatus
 	reaped := func(options int) bool {
 		for {
-			pid, err := unix.Wait4(p.id.PID, &status, options, nil)
+			pid, err := p.l.reap(p.id.PID, &status, options)
 			if err != unix.EINTR {
 				return pid != 0 || err != nil
 			}

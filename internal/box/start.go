@@ -155,7 +155,7 @@ func (b *birth) run(ctx context.Context, cgroup *Cgroup) (*Process, error) {
 		return nil, err
 	}
 	defer talk.Close()
-	b.p = &Process{done: make(chan struct{}), cgroup: cgroup}
+	b.p = &Process{l: b.l, done: make(chan struct{}), cgroup: cgroup}
 	if b.p.before, err = cgroup.OOMKills(); err != nil {
 		return nil, err
 	}

@@ -50,9 +50,10 @@ func (g Guard) Arm(ctx context.Context, run experiment.RunID, deadline experimen
 		return nil, fmt.Errorf("make socket: %w", err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "guardian")
-	defer theirs.Close()
 	a := &armed{cmd: g.command(run, deadline, theirs), socket: pair[0], exited: make(chan struct{})}
-	if err := a.cmd.Start(); err != nil {
+	err = a.cmd.Start()
+	theirs.Close() // the guardian alone holds it: its end is seen here at once
+	if err != nil {
 		unix.Close(a.socket)
 		return nil, fmt.Errorf("start: %w", err)
 	}

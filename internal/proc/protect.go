@@ -92,7 +92,7 @@ func (p *Protection) Why(pid int) string {
 
 // program says what a process is by the program it runs.
 func (p *Protection) program(s Stat) string {
-	if exe, err := p.fs.exeFile(s.PID); err == nil && exe == p.exe {
+	if exe, err := p.fs.exeFile(s.PID); err == nil && exe == p.exe && !p.fs.becomes(s.PID) {
 		return "another process of Simian"
 	}
 	if args, err := p.fs.Cmdline(s.PID); err == nil && len(args) > 0 {
@@ -108,6 +108,20 @@ func (p *Protection) program(s Stat) string {
 		return what + " (" + name + ")"
 	}
 	return ""
+}
+
+// becomes tells whether a process is about to become another program in a
+// container: a first stage, such as that of a health check. It is in a PID
+// namespace below this one (NSpid of proc_pid_status(5)).
+func (f FS) becomes(pid int) bool {
+	args, err := f.Cmdline(pid)
+	if err != nil || len(args) != 1 || args[0] != "simian-container" {
+		return false
+	}
+	status, err := os.ReadFile(f.path(pid, "status"))
+	_, rest, found := strings.Cut(string(status), "\nNSpid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	return err == nil && found && len(strings.Fields(line)) > 1
 }
 
 // infrastructure says what the program name is to an undo.

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -101,25 +100,17 @@ func TestStopOrder(t *testing.T) {
 	edge := after(newService(t, "edge", "gentle"), "web", startedCondition)
 	edge.Replicas = 2
 	s := up(t, db, bus, web, edge)
-	var ended []string
-	var mu sync.Mutex
-	var wg sync.WaitGroup
 	for _, c := range s.boxes {
 		s.said(c.name, "stdout: ready")
-		c.mu.Lock()
-		p := c.process
-		c.mu.Unlock()
-		wg.Go(func() {
-			p.Wait()
-			mu.Lock()
-			defer mu.Unlock()
-			ended = append(ended, c.service.Name)
-		})
 	}
 	s.Stop(t.Context())
-	wg.Wait()
-	if got := strings.Join(ended, " "); !strings.HasPrefix(got, "edge edge web ") {
-		t.Errorf("ended: %s", got)
+	ended := func(name string) time.Time {
+		return s.until(name, "has ended", func(b Box) bool { return b.Exit == "exit 0" }).Since
+	}
+	for _, c := range [][2]string{{"edge-1", "web-1"}, {"edge-2", "web-1"}, {"web-1", "db-1"}, {"web-1", "bus-1"}} {
+		if !ended(c[0]).Before(ended(c[1])) {
+			t.Errorf("%s ended at %s, %s at %s", c[0], ended(c[0]), c[1], ended(c[1]))
+		}
 	}
 	s.said("db-1", "stdout: ended by user defined signal 1")
 	s.said("bus-1", "stdout: ended by user defined signal 1")
@@ -153,6 +144,7 @@ func TestNoGrace(t *testing.T) {
 	s.Stop(t.Context())
 	s.down()
 	s = up(t, web)
+	s.said("web-1", "stdout: ready")
 	time.AfterFunc(50*time.Millisecond, func() { _ = NoGrace(s.dir()) }) // while it is being stopped
 	s.Stop(t.Context())
 }

@@ -141,16 +141,31 @@ func (c *container) judge(p *box.Process, state experiment.ContainerState, why s
 func (c *container) check(ctx context.Context, in *box.Process) error {
 	ctx, cancel := context.WithTimeout(ctx, c.health.Timeout)
 	defer cancel()
+	exit, said, err := c.ask(ctx, in)
+	switch {
+	case err == nil && exit.Success():
+		return nil
+	case ctx.Err() == context.DeadlineExceeded:
+		return fmt.Errorf("no answer of its health check within %s", c.health.Timeout)
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("its health check ends with %s: %s", exit, said)
+}
+
+// ask executes the health check until ctx ends, and returns how it ended and
+// what it has said.
+func (c *container) ask(ctx context.Context, in *box.Process) (exit box.Exit, said string, err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
-		return err
+		return exit, "", err
 	}
 	defer r.Close()
 	spec := c.execSpec(c.health.command())
 	p, err := c.lab.launcher.Exec(ctx, in.ID(), &spec, box.Stdio{Out: w, Err: w})
 	w.Close()
 	if err != nil {
-		return err
+		return exit, "", err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = p.Kill() })
 	defer stop()
@@ -158,15 +173,8 @@ func (c *container) check(ctx context.Context, in *box.Process) error {
 		p.Wait()
 		_ = r.SetReadDeadline(time.Now().Add(healthLinger))
 	}()
-	var said bytes.Buffer
-	_, _ = io.Copy(&said, io.LimitReader(r, healthOutput))
+	var out bytes.Buffer
+	_, _ = io.Copy(&out, io.LimitReader(r, healthOutput))
 	_, _ = io.Copy(io.Discard, r)
-	exit := p.Wait()
-	switch {
-	case ctx.Err() == context.DeadlineExceeded:
-		return fmt.Errorf("no answer of its health check within %s", c.health.Timeout)
-	case exit.Success():
-		return nil
-	}
-	return fmt.Errorf("its health check ends with %s: %s", exit, strings.TrimSpace(said.String()))
+	return p.Wait(), strings.TrimSpace(out.String()), nil
 }

@@ -134,20 +134,13 @@ func (l *Lab) checkHealthy() error {
 
 func (l *Lab) pull(ctx context.Context, cache *image.Cache, s *Service) error {
 	key := s.Image + " " + s.Platform
-	for l.images[key] == nil {
+	if l.images[key] == nil {
 		o := image.Options{Platform: s.Platform, Pull: s.Pull, Dir: l.project.Dir, Progress: l.env.Pulled}
 		img, err := cache.Get(ctx, s.Image, o)
 		if err != nil {
 			return err
 		}
-		release, err := cache.Use(ctx, img, string(l.run))
-		if errors.Is(err, image.ErrPruned) { // somebody removed it in between
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		l.images[key], l.pins = img, append(l.pins, release)
+		l.images[key] = img
 	}
 	for _, c := range l.cells[s.Name] {
 		c.image = l.images[key]
@@ -184,6 +177,9 @@ func (l *Lab) Steps(run experiment.RunID) ([]experiment.PlannedStep, error) {
 // every container is up, and healthy where it has a health check.
 func (l *Lab) Up(ctx context.Context, steps []experiment.PlannedStep, apply func(context.Context, experiment.PlannedStep) error, note func(experiment.ContainerMark)) error {
 	l.note = note
+	if err := l.pin(ctx); err != nil {
+		return err
+	}
 	var err error
 	if l.launcher, err = box.NewLauncher(l.env.FS); err != nil {
 		return err
@@ -279,6 +275,26 @@ func (l *Lab) Close() error {
 		errs = append(errs, fmt.Errorf("a container of lab %s has not ended within %s", l.project.Name, closeTime))
 	}
 	return errors.Join(append(errs, l.unpin())...)
+}
+
+// pin keeps the images' layers in the cache. Only now does the journal say who
+// lets go of them.
+func (l *Lab) pin(ctx context.Context) error {
+	if len(l.images) == 0 {
+		return nil
+	}
+	cache, err := image.Open(l.env.Images)
+	if err != nil {
+		return err
+	}
+	for _, img := range l.images {
+		release, err := cache.Use(ctx, img, string(l.run))
+		if err != nil {
+			return err
+		}
+		l.pins = append(l.pins, release)
+	}
+	return nil
 }
 
 // unpin lets go of the images.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -179,8 +178,9 @@ func (c *container) bindSource(m Mount) error {
 	return nil
 }
 
-// volume returns the folder of a volume. A new one is filled with what the
-// image has in its place, as Docker does.
+// volume returns the folder of a volume. One that is empty is filled with what
+// the image has in its place, as Docker does: the first container that has
+// something there gives it.
 func (c *container) volume(n int, m Mount) (string, error) {
 	dir := c.lab.dir("volumes", m.Source)
 	if m.Source == "" {
@@ -188,19 +188,17 @@ func (c *container) volume(n int, m Mount) (string, error) {
 	}
 	c.lab.volumes.Lock()
 	defer c.lab.volumes.Unlock()
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	next := c.dir("volume.next") // no volume is called so
-	if err := errors.Join(os.MkdirAll(next, 0o755), os.MkdirAll(filepath.Dir(dir), 0o755)); err != nil {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	if !m.NoCopy {
-		if err := c.fill(next, m.Target); err != nil {
-			return "", fmt.Errorf("fill volume for %s: %w", m.Target, err)
-		}
+	has, err := os.ReadDir(dir)
+	if err != nil || len(has) > 0 || m.NoCopy {
+		return dir, err
 	}
-	return dir, os.Rename(next, dir)
+	if err := c.fill(dir, m.Target); err != nil {
+		return "", fmt.Errorf("fill volume for %s: %w", m.Target, err)
+	}
+	return dir, nil
 }
 
 // fill copies what the image has at target, owner and mode included.

@@ -83,11 +83,11 @@ func (t *trial) killForkServer() error {
 	for !t.runner.ended(100 * time.Microsecond) {
 		for _, pid := range children(proc.Host(), t.runner.pid()) {
 			id, err := proc.Host().Identify(pid)
-			if err == nil && innerPID(pid) == "" {
+			args, _ := proc.Host().Cmdline(pid)
+			if err == nil && innerPID(pid) == "" && len(args) > 0 && args[0] == stageName {
 				t.fallen()
 				if t.rng.IntN(2) == 0 {
-					t.note("it was stopped before")
-					_ = unix.Kill(pid, unix.SIGSTOP)
+					t.note("it was stopped before (alive: %v)", sendID(id, unix.SIGSTOP))
 					time.Sleep(time.Duration(t.rng.IntN(200)) * time.Millisecond)
 				}
 				t.struck = killID(id)
@@ -129,13 +129,19 @@ func guardianOf(runner int) (experiment.ProcessID, bool) {
 }
 
 // killID kills the very process, and tells whether it was alive.
-func killID(id experiment.ProcessID) bool {
+func killID(id experiment.ProcessID) bool { return sendID(id, unix.SIGKILL) }
+
+// sendID sends a signal to the very process. PID 1 is nobody's victim.
+func sendID(id experiment.ProcessID, sig unix.Signal) bool {
+	if id.PID <= 1 {
+		return false
+	}
 	fd, err := proc.OpenPidfd(id)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(fd)
-	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
+	return unix.PidfdSendSignal(fd, sig, nil, 0) == nil
 }
 
 func (t *trial) killGuardian() error {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,7 +8,6 @@ import (
 	"time"
 
 	"github.com/simianhq/simian/experiment"
-	"github.com/simianhq/simian/internal/proc"
 )
 
 // witness takes down what the trial's lab is made of, where it has one.
@@ -74,6 +71,7 @@ func (t *trial) checkLab() {
 	}
 	t.checkMounts()
 	t.checkForkServers()
+	t.tidyLab()
 }
 
 // checkFiles looks for files of a lab. What was killed while it got images
@@ -112,48 +110,6 @@ func (t *trial) checkMounts() {
 			t.leak("mount is left: %s", strings.TrimSpace(line))
 		}
 	}
-}
-
-// checkForkServers looks for fork servers, and containers, whose launcher is
-// gone. Those of another trial may be just about to follow theirs.
-func (t *trial) checkForkServers() {
-	left := t.strays()
-	for end := time.Now().Add(patience); len(left) > 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		now := t.strays()
-		maps.DeleteFunc(left, func(id experiment.ProcessID, _ string) bool { return now[id] == "" })
-	}
-	for id, above := range left {
-		t.leak("%s is a fork server or a container, and its parent is %s", id, above)
-	}
-}
-
-// strays returns the processes that are simian-container and no child of a
-// simian, with what they are a child of.
-func (t *trial) strays() map[experiment.ProcessID]string {
-	found := map[experiment.ProcessID]string{}
-	host := proc.Host()
-	pids, _ := host.PIDs()
-	for _, pid := range pids {
-		st, err := host.Stat(pid)
-		if err != nil || st.Exited() {
-			continue
-		}
-		if args, err := host.Cmdline(pid); err != nil || len(args) == 0 || args[0] != stageName {
-			continue
-		}
-		if exe := fmt.Sprintf("/proc/%d/exe", pid); !sameFile(exe, t.soak.simian) || sameFile(fmt.Sprintf("/proc/%d/exe", st.PPID), t.soak.simian) {
-			continue
-		}
-		above, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", st.PPID))
-		found[st.ID()] = fmt.Sprintf("%d %q", st.PPID, above)
-	}
-	return found
-}
-
-func sameFile(a, b string) bool {
-	x, err1 := os.Stat(a)
-	y, err2 := os.Stat(b)
-	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
 // measure takes down how quickly the lab was gone, and the run taken back.

@@ -19,6 +19,7 @@ import (
 
 // witness is what a lab was made of when the blow fell.
 type witness struct {
+	runs    []string                     // that it was launched by
 	members map[experiment.ProcessID]int // its processes, each with a pidfd
 	names   map[experiment.ProcessID]string
 	boxes   int        // PID 1s among them: containers
@@ -36,7 +37,7 @@ type witness struct {
 
 // look takes down what is there of the lab that run keeps up.
 func (t *trial) look(runner int) *witness {
-	w := &witness{members: map[experiment.ProcessID]int{}, names: map[experiment.ProcessID]string{}}
+	w := &witness{runs: t.runs(), members: map[experiment.ProcessID]int{}, names: map[experiment.ProcessID]string{}}
 	host := proc.Host()
 	pids := children(host, runner)
 	for _, dir := range t.labCgroups() {
@@ -47,7 +48,7 @@ func (t *trial) look(runner int) *witness {
 	slices.Sort(pids)
 	nets := map[string]string{} // by name, a way to open them
 	for _, pid := range slices.Compact(pids) {
-		w.add(host, pid, nets)
+		w.add(host, pid, runner, nets)
 	}
 	w.addNets(runner, nets)
 	return w
@@ -56,6 +57,9 @@ func (t *trial) look(runner int) *witness {
 // children returns the containers and the fork server of a runner.
 func children(host proc.FS, runner int) []int {
 	var out []int
+	if runner <= 1 { // it is gone: its children are somebody else's now
+		return nil
+	}
 	pids, _ := host.PIDs()
 	for _, pid := range pids {
 		st, err := host.Stat(pid)
@@ -105,13 +109,20 @@ func (t *trial) runs() []string {
 	return out
 }
 
-func (w *witness) add(host proc.FS, pid int, nets map[string]string) {
+// add takes down a process, if it is the runner's child or in its lab's cgroup
+// still: whoever gets its number next is neither. It is looked at only, and
+// never sent a signal.
+func (w *witness) add(host proc.FS, pid, runner int, nets map[string]string) {
 	id, err := host.Identify(pid)
 	if err != nil {
 		return
 	}
 	fd, err := proc.OpenPidfd(id)
 	if err != nil {
+		return
+	}
+	if st, err := host.Stat(pid); err != nil || st.ID() != id || runner <= 1 || st.PPID != runner && !inLab(w.runs, pid) {
+		unix.Close(fd)
 		return
 	}
 	w.members[id] = fd
@@ -124,6 +135,13 @@ func (w *witness) add(host proc.FS, pid int, nets map[string]string) {
 	if name, err := os.Readlink(ns); err == nil {
 		nets[name] = ns
 	}
+}
+
+// inLab tells whether a process is in a container of a lab that one of runs
+// launched.
+func inLab(runs []string, pid int) bool {
+	paths, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return slices.ContainsFunc(runs, func(run string) bool { return strings.Contains(string(paths), "/simian-"+run+"/") })
 }
 
 // innerPID is a process's pid in the innermost of its PID namespaces
@@ -141,7 +159,7 @@ func innerPID(pid int) string {
 
 // addNets opens the network namespaces found, and those that the runner holds.
 func (w *witness) addNets(runner int, nets map[string]string) {
-	dir := fmt.Sprintf("/proc/%d/fd", runner)
+	dir := fmt.Sprintf("/proc/%d/fd", runner) // not there where it is gone
 	fds, _ := os.ReadDir(dir)
 	for _, fd := range fds {
 		path := filepath.Join(dir, fd.Name())
@@ -219,7 +237,6 @@ func (w *witness) left() []string {
 		if !ends(fd, 0) {
 			args, _ := proc.Host().Cmdline(id.PID)
 			out = append(out, fmt.Sprintf("process %s of the lab has not ended: %q", id, args))
-			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 		}
 		unix.Close(fd)
 	}

@@ -47,6 +47,7 @@ func (t *trial) strikeLab() error {
 	}
 	t.recipe = &recipe{t: t, lab: l}
 	t.tail = newTail(t.dir)
+	t.tail.lab = true
 	commands, about, err := t.newLife(l)
 	if err != nil {
 		return err

@@ -12,12 +12,15 @@ import (
 
 // line is what the soak reads of an event.
 type line struct {
-	Boot     experiment.BootTime
-	Kind     experiment.EventKind
-	Action   int
-	Step     int
-	Error    string
-	Header   struct{ Runner experiment.ProcessID }
+	Boot   experiment.BootTime
+	Kind   experiment.EventKind
+	Action int
+	Step   int
+	Error  string
+	Header struct {
+		Runner     experiment.ProcessID
+		Experiment struct{ Lab struct{ Standing bool } }
+	}
 	Guardian *experiment.GuardianMark
 	Steps    []struct {
 		N    int
@@ -56,6 +59,7 @@ func parseLines(data []byte) ([]line, error) {
 // tail reads the journal of a run while it is written.
 type tail struct {
 	dir  string
+	lab  bool // only that of a lab that stands
 	file *os.File
 	data []byte
 	run  string
@@ -79,12 +83,23 @@ func (t *tail) read() {
 
 func (t *tail) find() {
 	paths, _ := filepath.Glob(filepath.Join(t.dir, "*.jsonl"))
-	if len(paths) == 0 {
+	for _, path := range paths {
+		if t.lab && !ofStanding(path) {
+			continue
+		}
+		if f, err := os.Open(path); err == nil {
+			t.file, t.run = f, runOf(path)
+		}
 		return
 	}
-	if f, err := os.Open(paths[0]); err == nil {
-		t.file, t.run = f, runOf(paths[0])
-	}
+}
+
+// ofStanding tells whether a journal is that of a lab that stands, and not of
+// a run that strikes it.
+func ofStanding(path string) bool {
+	data, _ := os.ReadFile(path)
+	lines, _ := parseLines(data)
+	return len(lines) > 0 && lines[0].Header.Experiment.Lab.Standing
 }
 
 // findLate finds the journal of a run that was struck before anybody looked, by
@@ -95,6 +110,9 @@ func (t *tail) findLate(runner int) {
 		for _, path := range paths {
 			data, _ := os.ReadFile(path)
 			lines, _ := parseLines(data)
+			if t.lab && !ofStanding(path) {
+				continue
+			}
 			if t.file == nil && len(lines) > 0 && (runner == 0 || lines[0].Header.Runner.PID == runner) {
 				t.run = runOf(path)
 			}
