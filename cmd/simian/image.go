@@ -18,9 +18,11 @@ func (a *app) imageCommand() *cobra.Command {
 		Short: "Fetch, list and remove the images of containers",
 		Long: `Images are kept unpacked, layer by layer, below Simian's state directory; labs
 share them. An image comes from a registry, the local Docker's or containerd's
-store, or from a file (docs/images.md has the forms of its name).`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+store, or from a file (docs/images.md has the forms of its name).
+` + plainExitCodes,
+		Example: "  simian image pull nginx:1.27\n  simian image ls",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.imagePullCommand(), a.imageLsCommand(), a.imageRmCommand(), a.imagePruneCommand())
 	return c

@@ -17,6 +17,7 @@ func TestStandingLab(t *testing.T) {
 		t.Errorf("%s", o.stdout)
 	}
 	s := l.up(file)
+	l.ready(s)
 	if s.Name != "shop" || len(s.Boxes) != 2 || s.Boxes[1].State != experiment.ContainerHealthy || s.Files[0] != file {
 		t.Errorf("%+v", s)
 	}
@@ -125,7 +126,7 @@ func insertAfterFlags(args []string, word string) []string {
 // TestStrikeStandingLab strikes one twice, and it stands.
 func TestStrikeStandingLab(t *testing.T) {
 	l := newLab(t)
-	s := l.up(l.compose(webService, clientService))
+	s := l.shop()
 	file := l.experiment("{name: shop}", killWeb, "  recovery: {within: 20s}\n")
 	for n := range 2 {
 		if o := l.expect(0, "run", file); !strings.Contains(o.stdout, "PASS") {

@@ -47,7 +47,7 @@ func TestRunnerOfALabKilled(t *testing.T) {
 // TestSupervisorKilled does so to a standing lab.
 func TestSupervisorKilled(t *testing.T) {
 	l := newLab(t)
-	s := l.up(l.compose(webService, clientService))
+	s := l.shop()
 	_ = unix.Kill(s.Process.PID, unix.SIGKILL)
 	dead(t, s)
 	l.waitForGuardians()
@@ -62,7 +62,7 @@ func TestSupervisorKilled(t *testing.T) {
 func TestSupervisorTold(t *testing.T) {
 	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT} {
 		l := newLab(t)
-		s := l.up(l.compose(webService, clientService))
+		s := l.shop()
 		_ = unix.Kill(s.Process.PID, sig)
 		dead(t, s)
 		l.noLab()
@@ -173,7 +173,7 @@ func TestLabExecOnATerminal(t *testing.T) {
 // container of it frozen: the run ends, and nothing is left of either.
 func TestStandingLabDiesWhileStruck(t *testing.T) {
 	l := newLab(t)
-	s := l.up(l.compose(webService, clientService))
+	s := l.shop()
 	c, run := l.startBeside(string(s.Run), experiment.EventInjected, "run", l.experiment("{name: shop}", freezeClient))
 	_ = unix.Kill(s.Process.PID, unix.SIGKILL)
 	dead(t, s)

@@ -172,7 +172,7 @@ func TestDiskFillsUnderALab(t *testing.T) {
 		t.Fatal(err)
 	}
 	mount(t, l.dir, "tmpfs", "size=4m,mode=700")
-	s := l.up(l.compose(webService, clientService))
+	s := l.shop()
 	filler := filepath.Join(l.dir, "filler")
 	_ = os.WriteFile(filler, make([]byte, 8<<20), 0o600)
 	await(t, "the supervisor's end", func() bool { // there may be room for a line or two

@@ -95,6 +95,22 @@ func (l *lab) up(compose string) native.State {
 	return s
 }
 
+// shop launches the services of most tests, and waits until the client can be
+// asked to end: before that, PID 1 does not heed it.
+func (l *lab) shop() native.State {
+	l.t.Helper()
+	s := l.up(l.compose(webService, clientService))
+	l.ready(s)
+	return s
+}
+
+func (l *lab) ready(s native.State) {
+	l.t.Helper()
+	await(l.t, "word of the client", func() bool {
+		return strings.Contains(l.expect(0, "logs", string(s.Run), "client").stdout, "ready")
+	})
+}
+
 // labs returns those that are up.
 func (l *lab) labs() []native.State {
 	l.t.Helper()

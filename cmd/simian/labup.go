@@ -67,9 +67,11 @@ func (a *app) labCommand() *cobra.Command {
 		Long: `A lab is the containers of a Compose file, launched by Simian itself: no
 container engine is needed. An experiment launches one of its own with
 spec.lab.compose, for as long as it runs. A standing lab stays until it is taken
-down, and experiments strike it with spec.lab.name.`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+down, and experiments strike it with spec.lab.name.
+` + plainExitCodes,
+		Example: "  simian lab up examples/shop/compose.yaml\n  simian lab ps shop\n  simian lab down shop",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(a.labUpCommand(), a.labStandCommand(), a.labPsCommand(), a.labExecCommand(),
 		a.logsCommand(), a.labStatsCommand(), a.labDownCommand())

@@ -80,6 +80,7 @@ func (t *trial) killRunner() error {
 // perhaps with an order that it has not answered. They live on, and those that
 // are started afterwards need another one.
 func (t *trial) killForkServer() error {
+	t.timed = false // it goes on
 	for !t.runner.ended(100 * time.Microsecond) {
 		for _, pid := range children(proc.Host(), t.runner.pid()) {
 			id, err := proc.Host().Identify(pid)

@@ -46,9 +46,17 @@ func (t *trial) settleBoth() {
 	})
 }
 
+// patience is how long this trial's processes may take to end.
+func (t *trial) patience() time.Duration {
+	if t.handFrozen {
+		return patience + frozenStep
+	}
+	return patience
+}
+
 func (t *trial) awaitEnd(processes func() map[int]string) {
 	var left map[int]string
-	for end, clean := time.Now().Add(patience), 0; time.Now().Before(end); time.Sleep(lookEvery) {
+	for end, clean := time.Now().Add(t.patience()), 0; time.Now().Before(end); time.Sleep(lookEvery) {
 		if left = processes(); len(left) > 0 {
 			clean = 0
 		} else if clean++; clean == looks {

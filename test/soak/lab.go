@@ -19,6 +19,10 @@ type labKit struct {
 	image  string // "" where none could be made
 }
 
+// mostBoxes is how many containers of a lab stay: seven, one of which is down
+// now and then.
+const mostBoxes = 6
+
 // program is where the binary stands in a container.
 const program = "/soak"
 

@@ -15,6 +15,9 @@ func (r *row) addLab(one *trial) {
 		r.stiff = append(r.stiff, one.gone)
 	default:
 		r.gone = append(r.gone, one.gone)
+		if one.seen.boxes >= mostBoxes {
+			r.whole = append(r.whole, one.gone)
+		}
 	}
 	if one.back >= 0 {
 		r.back = append(r.back, one.back)
@@ -35,12 +38,14 @@ func (t *tally) printLabs(w io.Writer) error {
 		labs++
 		r.printLab(tw, name)
 		all.runs, all.leaks = all.runs+r.runs, all.leaks+r.leaks
+		all.whole = append(all.whole, r.whole...)
 		all.gone, all.back, all.stiff = append(all.gone, r.gone...), append(all.back, r.back...), append(all.stiff, r.stiff...)
 	}
 	if labs == 0 {
 		return nil
 	}
 	all.printLab(tw, "all")
+	fmt.Fprintf(tw, "of them with six or seven up\t\t\t%d\t%s\t\n", len(all.whole), spread(all.whole))
 	fmt.Fprintf(tw, "and with something frozen\t\t\t%d\t%s\t\n", len(all.stiff), spread(all.stiff))
 	fmt.Fprint(tw, `
 gone: of labs that had containers when their runner was killed; from then until the last process in them had ended

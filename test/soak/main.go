@@ -24,6 +24,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,8 +49,9 @@ func main() {
 type options struct {
 	simian   string // the binary under test
 	runs     int
-	only     int // this run alone; 0 for all
-	labs     int // of 100 runs, how many are of labs
+	only     int    // this run alone; 0 for all
+	labs     int    // of 100 runs, how many are of labs
+	blow     string // only blows whose name has this in it; "" for all
 	seed     uint64
 	parallel int
 }
@@ -60,6 +63,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.runs, "runs", 300, "how many runs are struck")
 	f.IntVar(&o.only, "only", 0, "do only the run with this `number`")
 	f.IntVar(&o.labs, "labs", 30, "of 100 runs, how `many` are of labs")
+	f.StringVar(&o.blow, "blow", "", "only blows that have this `text` in their name")
 	f.Uint64Var(&o.seed, "seed", 0, "draw what is done with this seed (a random one)")
 	f.IntVar(&o.parallel, "parallel", 2, "how many runs at a time")
 	if err := f.Parse(args); err != nil {
@@ -137,9 +141,12 @@ func newSoak(o options, stderr io.Writer) (*soak, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &soak{options: o, stderr: stderr, dir: dir, host: h, service: web, blows: blows(h)}
+	s := &soak{options: o, stderr: stderr, dir: dir, host: h, service: web, blows: o.choose(blows(h))}
 	if err := s.addLabs(); err != nil {
 		return nil, err
+	}
+	if len(s.blows)+len(s.onLabs) == 0 {
+		return nil, fmt.Errorf("no blow has %q in its name", o.blow)
 	}
 	s.tally = newTally(o, append(s.blows, s.onLabs...))
 	return s, nil
@@ -156,13 +163,21 @@ func (s *soak) addLabs() error {
 	}
 	var err error
 	s.kit, err = newLabKit(filepath.Join(s.dir, "kit"))
-	s.onLabs = labBlows(s.host)
+	s.onLabs = s.choose(labBlows(s.host))
 	return err
+}
+
+// choose returns the blows that are wanted.
+func (o options) choose(list []blow) []blow {
+	return slices.DeleteFunc(list, func(b blow) bool { return !strings.Contains(b.name, o.blow) })
 }
 
 // draw returns what befalls run n. Those of labs are spread evenly.
 func (s *soak) draw(n int) blow {
 	k := n * s.labs / 100
+	if len(s.blows) == 0 {
+		return s.onLabs[n%len(s.onLabs)]
+	}
 	if len(s.onLabs) > 0 && k > (n-1)*s.labs/100 {
 		return s.onLabs[k%len(s.onLabs)]
 	}

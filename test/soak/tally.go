@@ -31,8 +31,9 @@ type row struct {
 	runs, leaks int
 	mended      []time.Duration
 
-	gone, back, stiff []time.Duration // of labs
-	exits             map[string]int
+	gone, back   []time.Duration // of labs
+	stiff, whole []time.Duration // gone, where something was frozen, or most were up
+	exits        map[string]int
 }
 
 func newTally(o options, blows []blow) *tally {
