@@ -117,19 +117,28 @@ func (c *Cgroup) roots() []string {
 	return append(slices.Clip(c.v1), c.v2)
 }
 
-// makeDirs makes the cgroup name below root, and those above it. Nothing can
-// run in a cgroup of version 1's cpuset before it has processors and memory.
+// makeDirs makes the cgroup name below root, and those above it. Where another
+// container that failed takes an empty one above away, it is made once more.
 func makeDirs(root, name string, cpuset bool) error {
+	for try := 0; ; try++ {
+		err := makeDirsOnce(root, name, cpuset)
+		if try == 10 || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENODEV) {
+			return err
+		}
+	}
+}
+
+// makeDirsOnce makes them. Nothing can run in a cgroup of version 1's cpuset
+// before it has processors and memory; who made it may not have come to that.
+func makeDirsOnce(root, name string, cpuset bool) error {
 	dir := root
 	for part := range strings.SplitSeq(name, "/") {
 		above := dir
 		dir = filepath.Join(dir, part)
-		switch err := os.Mkdir(dir, 0o755); {
-		case errors.Is(err, fs.ErrExist):
-			continue
-		case err != nil:
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
-		case !cpuset:
+		}
+		if !cpuset {
 			continue
 		}
 		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
