@@ -25,7 +25,6 @@ func devices() []specs.LinuxDeviceCgroup {
 	for _, n := range nodes() {
 		add(true, "c", int64(n.major), int64(n.minor), "rwm")
 	}
-	add(true, "c", 5, 1, "rwm")     // console
 	add(true, "c", 5, 2, "rwm")     // ptmx
 	add(true, "c", 136, any, "rwm") // pts
 	return list

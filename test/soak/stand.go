@@ -202,7 +202,7 @@ func (t *trial) endLab() error {
 		}
 		code, out, err := t.simianRun("lab", "down", t.recipe.lab.name())
 		t.note("lab down: exit %d", code)
-		if err != nil || code != 0 && t.standsStill() {
+		if err != nil || code != 0 && code != experiment.ExitUsage && t.standsStill() { // it may go down by itself
 			t.leak("lab down: exit %d, and it stands still: %v %s", code, err, out)
 		}
 	}
