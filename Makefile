@@ -47,6 +47,7 @@ bench: build ## the figures of the README
 	go test -run '^$$' -bench . ./bench ./internal/journal ./internal/guard ./internal/report
 
 bench-launch: build ## containers launched by Simian, crun, runc, bwrap and Docker
+	sh examples/shop/build.sh
 	go run ./bench/launch -simian $(SIMIAN)
 
 soak: build ## hundreds of runs, each killed at a random moment

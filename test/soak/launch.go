@@ -141,10 +141,10 @@ func (t *trial) simianRun(args ...string) (code int, out string, err error) {
 		return -1, "", err
 	}
 	go func() { _ = s.cmd.Wait(); close(s.done) }()
-	if !s.ended(patience) {
+	if !s.ended(t.patience()) {
 		_ = s.cmd.Process.Kill()
 		<-s.done
-		err = fmt.Errorf("simian %v did not end within %s", args, patience)
+		err = fmt.Errorf("simian %v did not end within %s", args, t.patience())
 	}
 	data, _ := os.ReadFile(output)
 	_ = os.Remove(output)

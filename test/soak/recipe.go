@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 )
@@ -201,10 +200,6 @@ func (r *recipe) broken() []string {
 		out = append(out, h.broken()...)
 	}
 	return out
-}
-
-func (r *recipe) anyBroken() bool {
-	return slices.ContainsFunc(r.herds, (*herd).anyBroken)
 }
 
 func (r *recipe) end() error {

@@ -21,6 +21,7 @@ type life struct {
 	lab   *lab
 	over  chan struct{} // closed: no further command is begun
 	ended chan struct{} // closed once the last has ended
+	wrong []string      // what was not as it should be, to be read then
 
 	stop func() // closes over
 
@@ -61,6 +62,7 @@ func (t *trial) strikeLab() error {
 		err = t.blow.fall(t)
 	}
 	t.lifeEnds()
+	t.leaks = append(t.leaks, t.life.wrong...)
 	if err != nil {
 		return err
 	}
@@ -117,12 +119,12 @@ func (f *life) live(commands [][]string) {
 		}
 		s, err := f.t.start(sessionOfItsOwn, args...)
 		if err != nil {
-			f.t.leak("the soak itself: %v", err)
+			f.wrong = append(f.wrong, "the soak itself: "+err.Error())
 			return
 		}
 		f.set(s)
 		if !s.ended(3 * patience) {
-			f.t.leak("simian %v did not end within %s", args, 3*patience)
+			f.wrong = append(f.wrong, fmt.Sprintf("simian %v did not end within %s", args, 3*patience))
 			s.signal(unix.SIGKILL)
 		}
 		<-s.done

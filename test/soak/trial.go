@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -202,11 +203,12 @@ func (t *trial) await() bool {
 // which says when the last of them was seen that did not run.
 func (t *trial) lookAtVictims() func() time.Time {
 	var last time.Time
+	herds := slices.Clone(t.recipe.herds) // a sweep may add one
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
-			if t.recipe.anyBroken() {
+			if slices.ContainsFunc(herds, (*herd).anyBroken) {
 				last = time.Now()
 			}
 			select {
