@@ -26,7 +26,7 @@ const (
 // Kill kills what runs in the cgroup until it stays empty: also what is forked
 // meanwhile, and what is frozen.
 func (c *Cgroup) Kill(ctx context.Context) error {
-	return errors.Join(c.kill(ctx, c.name), c.kill(ctx, c.name+initSuffix))
+	return c.kill(ctx, c.name)
 }
 
 // Remove removes the cgroup in every hierarchy, with all below it. Nothing may
@@ -65,6 +65,8 @@ func RemoveCgroup(ctx context.Context, fs proc.FS, name string) error {
 func (c *Cgroup) kill(ctx context.Context, name string) error {
 	for wait := firstLook; ; wait = min(2*wait, nextLook) {
 		left, err := c.strike(name)
+		beside, err2 := c.strike(name + initSuffix) // in the same round: what joins one after the other is in both
+		left, err = left+beside, errors.Join(err, err2)
 		if err != nil || left == 0 {
 			return err
 		}
@@ -144,6 +146,16 @@ func members(dir string) ([]int, error) {
 		}
 	}
 	return pids, nil
+}
+
+// thaw thaws the cgroup, and what it stands in.
+func (c *Cgroup) thaw() {
+	above, _, _ := strings.Cut(c.name, "/")
+	for _, root := range c.roots() {
+		for _, name := range []string{above, c.name, c.name + initSuffix} {
+			thaw(filepath.Join(root, name))
+		}
+	}
 }
 
 func thaw(dir string) {

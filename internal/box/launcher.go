@@ -213,6 +213,7 @@ func (l *Launcher) fork(p *stage.Program, files []int) (pid int, err error) {
 		l.kin.Unlock()
 	case !errors.Is(err, errFork):
 		l.server.end() // both may no longer understand each other
+		l.server = nil // its socket is closed once: the number may be another file's by now
 		l.reapLost()
 	}
 	return pid, err

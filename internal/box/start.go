@@ -165,14 +165,14 @@ func (b *birth) run(ctx context.Context, cgroup *Cgroup) (*Process, error) {
 	if err := b.adopt(); err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = b.p.Kill() })
+	stop := context.AfterFunc(ctx, func() { b.kill(cgroup) })
 	defer stop()
 	err = b.raise(talk)
 	if err == nil {
 		err = b.named(talk)
 	}
 	if err != nil {
-		_ = b.p.Kill()
+		b.kill(cgroup)
 		talk.Close()
 		go b.p.await()
 		b.p.Wait()
@@ -181,6 +181,16 @@ func (b *birth) run(ctx context.Context, cgroup *Cgroup) (*Process, error) {
 	b.p.started = time.Now()
 	go b.p.await()
 	return b.p, nil
+}
+
+// kill kills what is being made. A container's first stage may stand in a
+// cgroup that somebody has frozen, and dies once that is thawed; a further
+// process of a container waits until its container is.
+func (b *birth) kill(cgroup *Cgroup) {
+	_ = b.p.Kill()
+	if cgroup != nil && b.a.JoinPIDs == 0 {
+		cgroup.thaw()
+	}
 }
 
 // fork has the fork server make the process.

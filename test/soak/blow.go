@@ -257,9 +257,6 @@ func (t *trial) stopRunner() error {
 		return t.expect(0, "rollback", t.tail.run)
 	}
 	allowed := t.recipe.length + steady + within + slack
-	if t.blow.lab {
-		allowed += t.labWithin() + t.steadyWithin()
-	}
 	deadline := t.tail.deadline()
 	if deadline == 0 {
 		t.timed = false

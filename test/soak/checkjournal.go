@@ -136,9 +136,9 @@ func (t *trial) checkReport(path string) (verdict string, code int) {
 }
 
 // mayFail tells whether a run may end with an error: what it needs was taken
-// from it. So it is with those that strike a lab which goes down.
+// from it, or frozen. So it is with those that strike a lab which goes down.
 func (t *trial) mayFail(path string) bool {
-	return t.blow.fails || t.blow.stands && runOf(path) != t.tail.run
+	return t.blow.fails || t.handFrozen || t.blow.stands && runOf(path) != t.tail.run
 }
 
 // onlyGaps tells whether nothing was left but containers that nobody starts

@@ -68,7 +68,7 @@ func (r *recipe) labTraffic() {
 // run may stand still.
 func (t *trial) labWithin() time.Duration {
 	if t.blow.slack > 0 {
-		return 4 * time.Second
+		return 10 * time.Second
 	}
 	return 30 * time.Second
 }

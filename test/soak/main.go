@@ -1,17 +1,26 @@
 // Command soak runs Simian hundreds of times on real processes, strikes each
 // run at a random moment of its life, and then looks for anything that is
 // left: a process, a stopped or frozen victim, a cgroup, a lock, an unfinished
-// journal, a journal that does not add up.
+// journal, a journal that does not add up; of a lab a container, its folder, a
+// holder of its network namespaces, a port, a mount, a note on an image.
 //
 //	make soak
 //	go run ./test/soak -simian bin/simian -runs 1000
+//	go run ./test/soak -simian bin/simian -labs 100            labs only
+//	go run ./test/soak -simian bin/simian -blow "both killed"
 //	go run ./test/soak -simian bin/simian -seed 7 -only 23     one run again
 //
 // The blows, in equal shares: SIGKILL to the runner, to its guardian, to both,
 // to its process group or session, to its cgroup; SIGSTOP for longer than it
 // may stand still; its terminal closed, or the shell above it killed.
 //
-// Everything that is broken is a child of the soak, and dies with it.
+// Of the runs, a share launches a lab of its own: eight containers, made to be
+// hard to end. They are struck as above, and by a kill of their fork server.
+// Others use a lab that stands; what keeps it up, its guardian and those who
+// use it are killed. Now and then a part of a lab is frozen before.
+//
+// Everything that is broken is a child of the soak, and dies with it, or is in
+// a lab of a trial of its own. It sends signals to nothing else.
 package main
 
 import (

@@ -123,6 +123,7 @@ func (t *trial) killClient() error {
 	for {
 		if s := t.life.current(); s != nil {
 			t.fallen()
+			t.timed = false // the lab goes on
 			t.note("killed: simian %v", s.cmd.Args[3:])
 			_ = unix.Kill(-s.pid(), unix.SIGKILL)
 			s.ended(patience)
@@ -168,11 +169,11 @@ func (t *trial) raceDown() error {
 		t.struck = armed && killID(guardian)
 		t.note("guardian killed while it goes down (alive: %v)", t.struck)
 	case 2:
-		t.struck = proc.Host().Alive(id)
+		t.struck, t.timed = proc.Host().Alive(id), false
 		downs[0].signal(unix.SIGKILL)
 		t.note("down killed (supervisor alive: %v)", t.struck)
 	default:
-		t.struck = true
+		t.struck, t.timed = true, false
 	}
 	for _, s := range downs {
 		if !s.ended(3 * patience) {
