@@ -39,7 +39,6 @@ type Box struct {
 	Address map[string]netip.Addr     `json:"addresses,omitempty"` // by network
 	Ports   []string                  `json:"ports,omitempty"`     // such as 127.0.0.1:8080->8080/tcp
 	Cgroup  string                    `json:"cgroup"`              // below the root of each hierarchy
-	MaxPids int64                     `json:"-"`
 }
 
 // Changes are gathered for stateDelay before state.json is written, and for
