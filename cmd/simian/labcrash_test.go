@@ -108,8 +108,11 @@ func TestLabKilledAtEveryWrite(t *testing.T) {
 			t.Errorf("write %d of %d: exit %d\n%s%s", n, writes, o.code, o.stdout, o.stderr)
 		}
 		l.waitForGuardians()
-		l.expect(0, "rollback", "--all")
+		swept := l.expect(0, "rollback", "--all")
 		l.noLab()
+		if t.Failed() {
+			t.Fatalf("write %d of %d: exit %d\n%s%s\nrollback: %s%s", n, writes, o.code, o.stdout, o.stderr, swept.stdout, swept.stderr)
+		}
 	}
 }
 

@@ -159,7 +159,13 @@ func (l *lab) left() []string {
 	for _, pid := range pids {
 		args, err := fs.Cmdline(pid)
 		st, serr := fs.Stat(pid)
-		if err == nil && serr == nil && !st.Exited() && len(args) > 2 && strings.HasPrefix(args[0], "simian") && strings.Contains(strings.Join(args, " "), l.dir) {
+		if err != nil || serr != nil || st.Exited() {
+			continue
+		}
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && len(args) == 0 && strings.HasPrefix(filepath.Base(exe), "simian") {
+			left = append(left, fmt.Sprintf("process %d: %s, in the midst of execve", pid, exe)) // a guardian that takes over
+		}
+		if len(args) > 2 && strings.HasPrefix(args[0], "simian") && strings.Contains(strings.Join(args, " "), l.dir) {
 			left = append(left, fmt.Sprintf("process %d: %s", pid, strings.Join(args, " ")))
 		}
 	}
