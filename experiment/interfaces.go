@@ -111,6 +111,21 @@ type (
 	// away, as the plan has read it: "restart: always". "" says that nothing
 	// does.
 	Leaning interface{ Leans() string }
+	// Follower changes, on an op in force, what it made as the world changes
+	// (the addresses of a name). It returns when ctx ends, or with the reason
+	// why it can't go on.
+	Follower interface {
+		Follow(ctx context.Context) error
+	}
+
+	// Measurer measures, on a fault, what it changes from where the target
+	// stands: before it is applied a few times and quickly; while it is in
+	// force until ctx ends. Nil says that there is no way to measure it; the
+	// measurement's What tells why.
+	Measurer interface {
+		Measure(ctx context.Context, t Target, p Phase) (*Measurement, error)
+	}
+
 	// InLab says, on a selector, that its targets are containers of the
 	// experiment's lab, which come and go with it.
 	InLab interface{ InLab() bool }
@@ -156,11 +171,28 @@ type Evidence struct {
 	Hint    string `json:"hint,omitempty"` // why it is not in force or not felt, and what to do
 }
 
+// Measurement is what a fault measured of its own effect.
+type Measurement struct {
+	Target string   `json:"target"` // the target's ID
+	Phase  Phase    `json:"phase"`  // before or during
+	What   string   `json:"what"`   // "round trip to 10.1.0.1 (ICMP)", or why there is none
+	Sent   int      `json:"sent,omitzero"`
+	Lost   int      `json:"lost,omitzero"`
+	Min    float64  `json:"minSeconds,omitzero"`
+	Mean   float64  `json:"meanSeconds,omitzero"`
+	P50    float64  `json:"p50Seconds,omitzero"`
+	P99    float64  `json:"p99Seconds,omitzero"`
+	Max    float64  `json:"maxSeconds,omitzero"`
+	SD     float64  `json:"sdSeconds,omitzero"` // standard deviation
+	Notes  []string `json:"notes,omitempty"`    // what was seen besides: a link that came later
+}
+
 // Felt tells whether a target ran into a fault that is in force.
 type Felt string
 
-// The values of Felt. Nothing means that the op has no way to tell.
+// The values of Felt. None means that the op has no way to tell.
 const (
-	FeltYes Felt = "yes"
-	FeltNo  Felt = "no"
+	FeltYes     Felt = "yes"
+	FeltNo      Felt = "no"      // a limit that nothing ran into: a warning
+	FeltNothing Felt = "nothing" // a filter that matched nothing: where that holds to the end, the fault was not injected
 )

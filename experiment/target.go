@@ -42,11 +42,16 @@ func (p ProcessID) String() string { return fmt.Sprintf("pid %d", p.PID) }
 func (p ProcessID) Handle() string { return fmt.Sprintf("process:%d:%d", p.PID, p.Start) }
 
 // Namespace is how to enter a namespace, and its identity: its inode and a
-// process in it, since inodes alone are reused.
+// process in it, since inodes alone are reused. A network namespace that is
+// changed has its cookie too, which no other has until the next boot.
 type Namespace struct {
-	Inode uint64    `json:"inode"`
-	Via   ProcessID `json:"via"`
+	Inode  uint64    `json:"inode"`
+	Via    ProcessID `json:"via"`
+	Cookie uint64    `json:"cookie,omitzero"` // SO_NETNS_COOKIE; 0 where it was not asked for, or before Linux 5.14
 }
+
+// Handle names a network namespace for a lock.
+func (n Namespace) Handle() string { return fmt.Sprintf("net:%d:%d", n.Inode, n.Cookie) }
 
 // Cgroup is where a process stands in the cgroup hierarchies, as directories
 // below their mount points. An empty path means that the hierarchy is not

@@ -23,8 +23,8 @@ var only = map[string][]string{
 	"github.com/moby/moby":                   {"internal/image"},
 	"github.com/google/go-containerregistry": {"internal/image"},
 	"github.com/compose-spec/compose-go":     {"targets/native"},
-	"github.com/cilium/ebpf":                 {"internal/box"},
-	"github.com/miekg/dns":                   {"internal/labnet"},
+	"github.com/cilium/ebpf":                 {"internal/box", "internal/op"},
+	"github.com/miekg/dns":                   {"internal/labnet", "internal/filter"},
 	"github.com/elastic/go-seccomp-bpf":      {"internal/seccomp"},
 	"github.com/moby/profiles":               {"internal/seccomp", "bench/launch"},
 	"k8s.io/client-go":                       {"internal/kube"},
@@ -74,8 +74,8 @@ func checkImport(t *testing.T, name string, may []string, imp string) {
 		}
 		return
 	}
-	if name == "internal/stage" && strings.Contains(strings.Split(imp, "/")[0], ".") {
-		t.Errorf("internal/stage imports %s: the standard library only", imp)
+	if slices.Contains([]string{"internal/stage", "internal/queue", "internal/impair"}, name) && strings.Contains(strings.Split(imp, "/")[0], ".") {
+		t.Errorf("%s imports %s: the standard library only", name, imp)
 	}
 	for dep, where := range only {
 		if (imp == dep || strings.HasPrefix(imp, dep+"/")) && !slices.Contains(where, name) {
