@@ -81,9 +81,9 @@ func (c Catalog[T]) typeOf(s section) (string, error) {
 }
 
 // decode reads a section {type: NAME, …} strictly: NAME must be in the
-// catalogue, and every other member a field of it. An error is a
-// *sectionError.
-func (c Catalog[T]) decode(raw jsontext.Value) (v T, name string, err error) {
+// catalogue, and every other member a field of it. Options decode what is
+// nested in it. An error is a *sectionError.
+func (c Catalog[T]) decode(raw jsontext.Value, options json.Options) (v T, name string, err error) {
 	members, err := splitMembers(raw)
 	if err != nil {
 		return v, "", &sectionError{err: err}
@@ -94,7 +94,7 @@ func (c Catalog[T]) decode(raw jsontext.Value) (v T, name string, err error) {
 	into := reflect.New(reflect.TypeOf(c[name]()))
 	into.Elem().Set(reflect.ValueOf(c[name]()))
 	own := members.without("type").value()
-	if err := json.Unmarshal(own, into.Interface(), json.RejectUnknownMembers(true)); err != nil {
+	if err := json.Unmarshal(own, into.Interface(), options, json.RejectUnknownMembers(true)); err != nil {
 		return v, name, &sectionError{name: name, err: err}
 	}
 	return into.Elem().Interface().(T), name, nil
@@ -133,7 +133,7 @@ func (c Catalog[T]) unmarshaler() *json.Unmarshalers {
 			*v = none
 			return nil
 		}
-		*v, _, err = c.decode(raw)
+		*v, _, err = c.decode(raw, dec.Options())
 		return err
 	})
 }

@@ -89,6 +89,10 @@ func events() []experiment.Event {
 		{Kind: experiment.EventApplied, Step: 1, Seconds: 0.00081, Error: "gone"},
 		{Kind: experiment.EventVerified, Step: 1, Evidence: &experiment.Evidence{InForce: true, Felt: experiment.FeltYes, What: "w", Hint: "h"}},
 		{Kind: experiment.EventInjected, Action: 1, Seconds: 1e-9},
+		{Kind: experiment.EventMeasured, Action: 1, Measured: &experiment.Measurement{
+			Target: "t", Phase: experiment.PhaseDuring, What: "round trip", Sent: 10, Lost: 1, Min: 0.1, Mean: 0.2, P50: 0.2, P99: 0.3, Max: 0.4, SD: 0.01, Notes: []string{"n"},
+		}},
+		{Kind: experiment.EventReinjected, Action: 1, Seconds: 0.1, Message: "web-1 came back"},
 		{Kind: experiment.EventMissed, Action: 1, Message: "nothing matched"},
 		{Kind: experiment.EventTakeBack, Cause: experiment.CauseEnd, Message: "m"},
 		{Kind: experiment.EventUndone, Step: 1, Seconds: 2, Superseded: &experiment.SupersededError{Object: "o", Read: "1", Wrote: "2", Present: "3"}},

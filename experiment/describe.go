@@ -62,6 +62,12 @@ func typeName(t reflect.Type) string {
 		return "duration"
 	case reflect.TypeFor[Rate]():
 		return "rate"
+	case reflect.TypeFor[Bitrate]():
+		return "bit rate"
+	case reflect.TypeFor[Size]():
+		return "size"
+	case reflect.TypeFor[TargetSpec]():
+		return "target"
 	case reflect.TypeFor[Percent]():
 		return "percent"
 	case reflect.TypeFor[Bound]():
@@ -108,6 +114,10 @@ func wanted(t reflect.Type) string {
 		return "a duration such as 250ms or 10s"
 	case "rate":
 		return "a rate such as 50/s"
+	case "bit rate":
+		return "a bit rate such as 10mbit"
+	case "size":
+		return "a size such as 64MiB"
 	case "percent":
 		return "a percentage: a number from 0 to 100"
 	case "boolean":

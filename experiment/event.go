@@ -18,28 +18,30 @@ type EventKind string
 
 // The kinds of events, in the order in which a run first writes them.
 const (
-	EventBegin    EventKind = "begin"    // Header: always the first
-	EventPhase    EventKind = "phase"    // Phase: a phase begins
-	EventSample   EventKind = "sample"   // Sample: a check was measured
-	EventGuardian EventKind = "guardian" // Guardian, Seconds: armed, before the first change
-	EventPlan     EventKind = "plan"     // Action, Plan: what an action is about to do
-	EventObserved EventKind = "observed" // Observed: a target's state before the change
-	EventLabUp    EventKind = "labup"    // Seconds, Containers: all of the lab is up and healthy
-	EventContain  EventKind = "contain"  // Container: what became of a container of the lab
-	EventAnnounce EventKind = "announce" // Action, Steps: they may be applied from now on; on disk before they are
-	EventApplied  EventKind = "applied"  // Step, Seconds, Error: Apply returned
-	EventVerified EventKind = "verified" // Step, Evidence: what Verify read back
-	EventInjected EventKind = "injected" // Action, Seconds: all steps of it are in force
-	EventMissed   EventKind = "missed"   // Action, Message: it is not in force, and why
-	EventTakeBack EventKind = "takeback" // Action (0 all), Cause, Message: from now on nothing is injected for it
-	EventUndone   EventKind = "undone"   // Step, Seconds, Superseded, Message: taken back, or nothing was left to take back
-	EventUndoFail EventKind = "undofail" // Step, Error: it could not be taken back; it is tried again
-	EventReverted EventKind = "reverted" // Action, Seconds: all of it is taken back
-	EventResidue  EventKind = "residue"  // Lines: what this run left
-	EventDrift    EventKind = "drift"    // Drift: what changed and no step explains
-	EventGaps     EventKind = "gaps"     // Gaps: workloads with fewer running targets than before
-	EventWarning  EventKind = "warning"  // Action, Message
-	EventEnd      EventKind = "end"      // Error: the run is over; always the last
+	EventBegin      EventKind = "begin"      // Header: always the first
+	EventPhase      EventKind = "phase"      // Phase: a phase begins
+	EventSample     EventKind = "sample"     // Sample: a check was measured
+	EventGuardian   EventKind = "guardian"   // Guardian, Seconds: armed, before the first change
+	EventPlan       EventKind = "plan"       // Action, Plan: what an action is about to do
+	EventObserved   EventKind = "observed"   // Observed: a target's state before the change
+	EventLabUp      EventKind = "labup"      // Seconds, Containers: all of the lab is up and healthy
+	EventContain    EventKind = "contain"    // Container: what became of a container of the lab
+	EventAnnounce   EventKind = "announce"   // Action, Steps: they may be applied from now on; on disk before they are
+	EventApplied    EventKind = "applied"    // Step, Seconds, Error: Apply returned
+	EventVerified   EventKind = "verified"   // Step, Evidence: what Verify read back
+	EventInjected   EventKind = "injected"   // Action, Seconds: all steps of it are in force
+	EventMeasured   EventKind = "measured"   // Action, Measured: what it changes, before it was applied or while it was in force
+	EventReinjected EventKind = "reinjected" // Action, Seconds, Message: in force on what came in a target's place
+	EventMissed     EventKind = "missed"     // Action, Message: it is not in force, and why
+	EventTakeBack   EventKind = "takeback"   // Action (0 all), Cause, Message: from now on nothing is injected for it
+	EventUndone     EventKind = "undone"     // Step, Seconds, Superseded, Message: taken back, or nothing was left to take back
+	EventUndoFail   EventKind = "undofail"   // Step, Error: it could not be taken back; it is tried again
+	EventReverted   EventKind = "reverted"   // Action, Seconds: all of it is taken back
+	EventResidue    EventKind = "residue"    // Lines: what this run left
+	EventDrift      EventKind = "drift"      // Drift: what changed and no step explains
+	EventGaps       EventKind = "gaps"       // Gaps: workloads with fewer running targets than before
+	EventWarning    EventKind = "warning"    // Action, Message
+	EventEnd        EventKind = "end"        // Error: the run is over; always the last
 )
 
 // Event is one line of a journal.
@@ -64,6 +66,7 @@ type Event struct {
 	Observed   *Observation     `json:"observed,omitempty"`
 	Steps      []PlannedStep    `json:"steps,omitempty"`
 	Evidence   *Evidence        `json:"evidence,omitempty"`
+	Measured   *Measurement     `json:"measured,omitempty"`
 	Superseded *SupersededError `json:"superseded,omitempty"`
 	Lines      []string         `json:"lines,omitempty"`
 	Drift      []Drift          `json:"drift,omitempty"`

@@ -126,6 +126,10 @@ type (
 		Measure(ctx context.Context, t Target, p Phase) (*Measurement, error)
 	}
 
+	// Beyond names, on a fault, the targets that its section selects besides
+	// those it breaks: the far ends of a filter.
+	Beyond interface{ Beyond() []*TargetSpec }
+
 	// InLab says, on a selector, that its targets are containers of the
 	// experiment's lab, which come and go with it.
 	InLab interface{ InLab() bool }

@@ -23,6 +23,11 @@ const schemaDoc = "An experiment file of Simian. Wherever a value stands, a text
 // keeps to it; what spans several fields is for Load to judge.
 func (l Loader) Schema() ([]byte, error) {
 	b := schemaBuilder{types: fixedTypes(), defs: map[string]*jsonschema.Schema{}}
+	for t, name := range map[reflect.Type]string{
+		reflect.TypeFor[Fault](): "fault", reflect.TypeFor[TargetSpec](): "target", reflect.TypeFor[Probe](): "probe",
+	} {
+		b.types[t] = &jsonschema.Schema{Ref: "#/$defs/" + name}
+	}
 	for _, err := range []error{
 		addCatalog(b, "fault", l.Faults, nil),
 		addCatalog(b, "target", l.Targets, reflect.TypeFor[pick]()),
@@ -31,11 +36,6 @@ func (l Loader) Schema() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-	}
-	for t, name := range map[reflect.Type]string{
-		reflect.TypeFor[Fault](): "fault", reflect.TypeFor[TargetSpec](): "target", reflect.TypeFor[Probe](): "probe",
-	} {
-		b.types[t] = &jsonschema.Schema{Ref: "#/$defs/" + name}
 	}
 	root, err := b.of(reflect.TypeFor[Experiment]())
 	if err != nil {
@@ -119,6 +119,8 @@ func fixedTypes() map[reflect.Type]*jsonschema.Schema {
 	return map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[Duration](): text(durationPattern, ""),
 		reflect.TypeFor[Rate]():     text(ratePattern, ""),
+		reflect.TypeFor[Bitrate]():  text(bitratePattern, ""),
+		reflect.TypeFor[Size]():     text(sizePattern, ""),
 		reflect.TypeFor[Percent](): orReference(&jsonschema.Schema{
 			Type: "number", Minimum: jsonschema.Ptr(0.0), Maximum: jsonschema.Ptr(100.0),
 		}),

@@ -32,7 +32,7 @@ func targetUnmarshaler(c Catalog[Selector]) *json.Unmarshalers {
 		if err != nil {
 			return &sectionError{err: err}
 		}
-		if t.Selector, t.Type, err = c.decode(members.without(common...).value()); err != nil {
+		if t.Selector, t.Type, err = c.decode(members.without(common...).value(), dec.Options()); err != nil {
 			var s *sectionError
 			if errors.As(err, &s) {
 				s.also = common

@@ -99,9 +99,18 @@ func (s Spec) Validate() error {
 
 // labFits refuses targets in a lab where there is none.
 func (s Spec) labFits() error {
+	if s.Lab != nil {
+		return nil
+	}
 	for i, a := range s.Method {
-		if l, ok := a.Target.Selector.(InLab); ok && l.InLab() && s.Lab == nil {
-			return Fieldf(fmt.Sprintf("method/%d/target", i), "target %s is a container of the lab, and the file has none: say lab: {compose: compose.yaml}, or lab: {name: …} for one that stands", a.Target.Type)
+		named := []*TargetSpec{&a.Target}
+		if f, ok := a.Fault.(Beyond); ok {
+			named = append(named, f.Beyond()...)
+		}
+		for _, t := range named {
+			if l, ok := t.Selector.(InLab); ok && l.InLab() {
+				return Fieldf(fmt.Sprintf("method/%d/target", i), "target %s is a container of the lab, and the file has none: say lab: {compose: compose.yaml}, or lab: {name: …} for one that stands", t.Type)
+			}
 		}
 	}
 	return nil

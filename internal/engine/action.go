@@ -16,16 +16,20 @@ func (r *runner) action(ctx context.Context, i int) error {
 	if err := r.wait(ctx, a.After.D()); err != nil {
 		return err
 	}
+	attended := r.attend(ctx, i)
+	defer attended.end()
 	err := cut(ctx, r.strike(ctx, i, 1))
 	if errors.Is(err, experiment.ErrNoMatch) || errors.Is(err, experiment.ErrGone) {
 		err = r.missed(i, err.Error())
 	}
 	if err != nil { // what was applied of it does not wait for the actions beside it
+		attended.end()
 		r.closeAction(i, err)
 		r.takeBackSteps(r.remainingOf(i))
 		return err
 	}
 	early := r.hold(ctx, i)
+	attended.end()
 	if ctx.Err() == nil {
 		r.verifyHeld(ctx, i)
 	}
@@ -87,6 +91,12 @@ func (r *runner) hold(ctx context.Context, i int) error {
 		defer ticker.Stop()
 		again = ticker.C
 	}
+	var look <-chan time.Time
+	if r.lasts(i) {
+		ticker := time.NewTicker(reinjectEvery)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 	for n := 2; ; {
 		select {
 		case <-end.C:
@@ -96,6 +106,10 @@ func (r *runner) hold(ctx context.Context, i int) error {
 		case s := <-r.watch.broken:
 			r.watch.broken <- s // for the actions beside this one, and those to come
 			return s
+		case <-look:
+			if err := r.reinject(ctx, i); err != nil {
+				return err
+			}
 		case <-again:
 			if !time.Now().Before(until) {
 				return nil
@@ -131,9 +145,13 @@ func (r *runner) strike(ctx context.Context, i, n int) error {
 	if err != nil {
 		return err
 	}
+	if n == 1 {
+		r.measureBefore(ctx, i, plan)
+	}
 	if err := r.announce(ctx, i, plan); err != nil {
 		return err
 	}
+	r.plan.strikes(i, plan)
 	r.markDuring()
 	start := time.Now()
 	if err := r.apply(ctx, i, plan, true); err != nil {
@@ -235,7 +253,11 @@ func (r *runner) apply(ctx context.Context, i int, plan *ActionPlan, retry bool)
 			return err
 		}
 	}
-	return r.verify(ctx, i, plan, skip)
+	if err := r.verify(ctx, i, plan, skip); err != nil {
+		return err
+	}
+	r.accompany(i, plan)
+	return nil
 }
 
 // instead strikes a target in the place of one that is gone.
@@ -247,6 +269,7 @@ func (r *runner) instead(ctx context.Context, i int, gone experiment.Target) err
 	if err := r.announce(ctx, i, plan); err != nil {
 		return err
 	}
+	r.plan.replace(i, gone, plan.Targets[0])
 	return r.apply(ctx, i, plan, false)
 }
 
@@ -311,8 +334,10 @@ func (r *runner) verifyHeld(ctx context.Context, i int) {
 	r.mu.Lock()
 	held := r.held[i]
 	r.mu.Unlock()
+	felt := newFelt()
 	for _, h := range held {
 		ev, err := r.verifyStep(ctx, h)
+		felt.add(h, ev)
 		switch {
 		case errors.Is(err, experiment.ErrGone):
 			r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s: the target left while the fault was on", h.Do)})
@@ -322,6 +347,7 @@ func (r *runner) verifyHeld(ctx context.Context, i int) {
 			r.missed(i, fmt.Sprintf("%s: no longer in force at the end: %s", h.Do, ev.What))
 		}
 	}
+	r.judgeFelt(i, felt)
 }
 
 // missed says that action i did not take, and returns why the run ends.

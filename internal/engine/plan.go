@@ -14,7 +14,8 @@ import (
 type ActionPlan struct {
 	experiment.Plan
 	Steps   []experiment.PlannedStep
-	Pending bool // targets are not there yet: their steps are planned once the lab is up
+	found   []string // IDs of all that the selector found
+	Pending bool     // targets are not there yet: their steps are planned once the lab is up
 }
 
 // counter is an ability of a selector that may name a target by its identity,
@@ -55,12 +56,15 @@ type planner struct {
 	touched map[string]experiment.Target // by ID
 	normal  map[string]int               // running targets of each workload at first sight
 	steps   int                          // numbered so far
+	struck  map[int][]experiment.Target  // by action: whom it holds, or who came in their place
+	known   map[int]map[string]bool      // by action: IDs found when it was planned
 }
 
 func (e *Engine) newPlanner(x *experiment.Experiment, run experiment.RunID, seed uint64) *planner {
 	return &planner{
 		engine: e, x: x, run: run, seed: seed,
 		touched: map[string]experiment.Target{}, normal: map[string]int{},
+		struck: map[int][]experiment.Target{}, known: map[int]map[string]bool{},
 	}
 }
 
@@ -96,6 +100,17 @@ func (p *planner) all(ctx context.Context) ([]ActionPlan, error) {
 	return plans, nil
 }
 
+// strikes notes that action i has struck the targets of plan.
+func (p *planner) strikes(i int, plan *ActionPlan) {
+	p.struck[i] = append(p.struck[i], plan.Targets...)
+	if p.known[i] == nil {
+		p.known[i] = map[string]bool{}
+	}
+	for _, id := range plan.found {
+		p.known[i][id] = true
+	}
+}
+
 func (p *planner) touch(targets []experiment.Target) {
 	for _, t := range targets {
 		p.touched[t.ID] = t
@@ -112,6 +127,9 @@ func (p *planner) action(ctx context.Context, i, strike int) (*ActionPlan, error
 	plan := &ActionPlan{Plan: experiment.Plan{Strike: strike}}
 	if plan.Scope, err = scope(ctx, a.Target.Selector, found); err != nil {
 		return nil, &ActionError{i, "target", err}
+	}
+	for _, t := range found {
+		plan.found = append(plan.found, t.ID)
 	}
 	if strike == 1 {
 		plan.Strike = 0

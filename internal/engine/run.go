@@ -36,6 +36,8 @@ type runner struct {
 	firstIn experiment.BootTime
 	held    map[int][]heldStep // by action: what verifies at its end
 
+	attending map[int]*attendance // by action
+
 	planning sync.Mutex // one action is planned and applied at a time
 }
 
@@ -71,7 +73,7 @@ func (e *Engine) begin(ctx context.Context, x *experiment.Experiment, up func(ex
 		return "", err
 	}
 	r := &runner{
-		engine: e, run: run, x: x, up: up, past: fold(nil), held: map[int][]heldStep{},
+		engine: e, run: run, x: x, up: up, past: fold(nil), held: map[int][]heldStep{}, attending: map[int]*attendance{},
 		plan: e.newPlanner(x, run, Seed(x, run)),
 	}
 	return run, r.whole(ctx, header)

@@ -24,6 +24,8 @@ type actionFold struct {
 	wasMissed bool
 	over      bool // taken back, once at least
 	limited   string
+	measured  []Measured
+	notes     []string
 	warnings  []string
 }
 
@@ -61,6 +63,13 @@ func (f *Folder) act(e *experiment.Event) {
 		a.plan(e.Plan)
 	case experiment.EventInjected:
 		f.strike(a, e)
+	case experiment.EventMeasured:
+		if e.Measured != nil {
+			a.measured = append(a.measured, *e.Measured)
+			a.warnings = append(a.warnings, e.Measured.Notes...)
+		}
+	case experiment.EventReinjected:
+		a.notes = append(a.notes, e.Message)
 	case experiment.EventMissed:
 		a.wasMissed, a.missed = true, append(a.missed, e.Message)
 	case experiment.EventReverted:
@@ -227,7 +236,7 @@ func (f *Folder) faults() []Fault {
 		out = append(out, Fault{
 			Name: orElse(x.Name, x.Type), Type: x.Type, Targets: slices.Clone(a.targets), Scope: a.scope, Backend: a.backend,
 			Injected: a.strikes > 0, Strikes: a.strikes, Inject: a.inject, Revert: a.revert,
-			Evidence: []Evidence{}, Warnings: slices.Clone(a.warnings),
+			Evidence: []Evidence{}, Measured: slices.Clone(a.measured), Notes: slices.Clone(a.notes), Warnings: slices.Clone(a.warnings),
 			Missed: strings.Join(a.missed, "; "), Limited: a.limited, Seconds: x.For.D().Seconds(),
 		})
 	}

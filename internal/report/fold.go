@@ -112,7 +112,7 @@ func (f *Folder) Add(e *experiment.Event) {
 func (f *Folder) change(e *experiment.Event) {
 	switch e.Kind {
 	case experiment.EventPlan, experiment.EventAnnounce, experiment.EventInjected,
-		experiment.EventMissed, experiment.EventReverted:
+		experiment.EventMissed, experiment.EventReverted, experiment.EventMeasured, experiment.EventReinjected:
 		f.act(e)
 	case experiment.EventApplied, experiment.EventVerified, experiment.EventUndone, experiment.EventUndoFail:
 		f.step(e)

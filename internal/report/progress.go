@@ -101,6 +101,8 @@ func (p *Progress) other(e *experiment.Event) {
 		p.plan(e)
 	case experiment.EventInjected:
 		p.injected(e)
+	case experiment.EventReinjected:
+		p.tell(e, bold, fmt.Sprintf("%s: %s, after %s", p.name(e.Action), e.Message, humanSeconds(e.Seconds)))
 	case experiment.EventMissed:
 		p.tell(e, yellow, p.name(e.Action)+" is not in force"+prefixed(": ", e.Message))
 	case experiment.EventTakeBack:

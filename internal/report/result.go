@@ -84,11 +84,16 @@ type Fault struct {
 	Inject   *float64   `json:"injectSeconds,omitempty"` // how long it took to put in force, the first time
 	Revert   *float64   `json:"revertSeconds,omitempty"` // how long it took to take back, the last time
 	Evidence []Evidence `json:"evidence"`
+	Measured []Measured `json:"measured,omitempty"` // of its own effect, before it and while it was in force
+	Notes    []string   `json:"notes,omitempty"`    // what happened to it besides
 	Warnings []string   `json:"warnings"`
 	Missed   string     `json:"missed,omitempty"`  // why it was not in force
 	Limited  string     `json:"limited,omitempty"` // what kept it from more targets
 	Seconds  float64    `json:"forSeconds,omitzero"`
 }
+
+// Measured is what a fault measured of its own effect.
+type Measured = experiment.Measurement
 
 // Target is what a fault was done to.
 type Target struct {

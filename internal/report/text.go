@@ -18,6 +18,8 @@ const (
 	bodyStart   = 12
 	mostReasons = 6
 	mostTargets = 3
+
+	mostWitnesses = 6 // more than that are for -o json
 )
 
 // Text writes r for people: what was normal, what was done, how each check
@@ -140,12 +142,40 @@ func (p *page) fault(i int, t *Fault) {
 	default:
 		p.say("", "never in force")
 	}
-	if t.Limited != "" {
-		p.sayIn(dim, "", "limited to "+t.Limited)
+	for _, l := range t.besides() {
+		p.sayIn(dim, "", l)
 	}
 	for _, w := range merged(t.Warnings) {
 		p.sayIn(yellow, "", "warning: "+w)
 	}
+}
+
+// besides is what a page tells of t below its story.
+func (t *Fault) besides() []string {
+	var lines []string
+	if t.Injected && t.Missed == "" {
+		lines = append(lines, t.witnesses()...)
+	}
+	lines = append(append(lines, t.measured()...), t.Notes...)
+	if t.Limited != "" {
+		lines = append(lines, "limited to "+t.Limited)
+	}
+	return lines
+}
+
+// witnesses are what was read back about the steps, but for what the story
+// tells already.
+func (t *Fault) witnesses() []string {
+	var lines []string
+	for _, e := range t.Evidence {
+		if e.What != "" && !slices.Contains(lines, e.What) {
+			lines = append(lines, e.What)
+		}
+	}
+	if len(lines) == 0 || len(lines) > mostWitnesses {
+		return nil
+	}
+	return lines[1:]
 }
 
 // who lists the targets of t. One that was struck anew each time it came back
