@@ -106,7 +106,7 @@ func (c Catalog[T]) encode(v T) (jsontext.Value, error) {
 	if name == "" {
 		return nil, fmt.Errorf("encode %T: it is not in the catalogue", v)
 	}
-	raw, err := json.Marshal(v, json.Deterministic(true))
+	raw, err := json.Marshal(v, json.Deterministic(true), json.WithMarshalers(durationMarshaler()))
 	if err != nil {
 		return nil, err
 	}

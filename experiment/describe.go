@@ -75,6 +75,9 @@ func typeName(t reflect.Type) string {
 	case reflect.TypeFor[Paths]():
 		return "path or list of paths"
 	}
+	if v, ok := reflect.New(t).Interface().(Typed); ok {
+		return v.TypeName()
+	}
 	if t.Kind() != reflect.String && reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
 		return "text"
 	}

@@ -174,6 +174,7 @@ type Plan struct {
 	Workloads map[string]int `json:"workloads"`         // running targets of each workload before
 	Limited   string         `json:"limited,omitempty"` // what kept it from more targets
 	Backend   string         `json:"backend,omitempty"`
+	Notes     []string       `json:"notes,omitempty"` // what a user should know of it
 }
 
 // PlannedStep is a step that may be applied from now on.
@@ -252,8 +253,26 @@ func (c Codec) options() json.Options {
 	return json.JoinOptions(
 		jsontext.AllowInvalidUTF8(true), json.Deterministic(true),
 		json.WithMarshalers(json.JoinMarshalers(c.Ops.marshaler(), targetMarshaler(c.Targets))),
-		json.WithUnmarshalers(json.JoinUnmarshalers(c.Ops.unmarshaler(), targetUnmarshaler(c.Targets))),
+		json.WithUnmarshalers(json.JoinUnmarshalers(c.Ops.unmarshaler(), targetUnmarshaler(c.Targets), durationUnmarshaler())),
 	)
+}
+
+// durationMarshaler writes the plain durations that ops hold as Go does: 20ms.
+func durationMarshaler() *json.Marshalers {
+	return json.MarshalToFunc(func(enc *jsontext.Encoder, d time.Duration) error {
+		return enc.WriteToken(jsontext.String(d.String()))
+	})
+}
+
+func durationUnmarshaler() *json.Unmarshalers {
+	return json.UnmarshalFromFunc(func(dec *jsontext.Decoder, d *time.Duration) error {
+		token, err := dec.ReadToken()
+		if err != nil {
+			return err
+		}
+		*d, err = time.ParseDuration(token.String())
+		return err
+	})
 }
 
 // CheckHeader refuses a journal that this Simian must not touch.

@@ -130,6 +130,14 @@ type (
 	// those it breaks: the far ends of a filter.
 	Beyond interface{ Beyond() []*TargetSpec }
 
+	// Noted gives, on an op, what a user should know of the plan: a range that
+	// can match nothing here.
+	Noted interface{ Notes() []string }
+
+	// Typed gives, on the type of a field that reads itself, the word for what
+	// it takes in lists.
+	Typed interface{ TypeName() string }
+
 	// InLab says, on a selector, that its targets are containers of the
 	// experiment's lab, which come and go with it.
 	InLab interface{ InLab() bool }

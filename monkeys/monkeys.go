@@ -8,11 +8,13 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/monkeys/chaos"
+	"github.com/simianhq/simian/monkeys/latency"
 )
 
 // Faults returns every fault. They read the host through fs.
 func Faults(fs proc.FS) experiment.Catalog[experiment.Fault] {
 	all := experiment.Catalog[experiment.Fault]{}
 	maps.Copy(all, chaos.All(fs))
+	maps.Copy(all, latency.All(fs))
 	return all
 }

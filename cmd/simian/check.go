@@ -1,9 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -12,6 +14,7 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/guard"
 	"github.com/simianhq/simian/internal/journal"
+	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
 )
 
@@ -37,7 +40,7 @@ func (a *app) checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := checkResult{Version: version(), Facts: append(a.fs.Survey(), a.stateFact(), lockFact(), bootFact()), Unfinished: []experiment.RunID{}}
+			r := checkResult{Version: version(), Facts: append(a.fs.Survey(), a.latencyFact(), a.stateFact(), lockFact(), bootFact()), Unfinished: []experiment.RunID{}}
 			r.Kernel, r.Rights = a.fs.Who()
 			if s, err := a.reader(); err == nil {
 				defer s.Close()
@@ -53,6 +56,20 @@ func (a *app) checkCommand() *cobra.Command {
 	}
 	out.add(c)
 	return c
+}
+
+// latencyFact says by what packets are delayed here.
+func (a *app) latencyFact() proc.Fact {
+	host := op.NewHost(a.fs)
+	netem, prio := op.CanNetem(host), op.CanPrio(host)
+	switch queue := op.CanQueue(host); {
+	case netem == nil && prio == nil:
+		return proc.Fact{Name: "latency", Able: "netem", Detail: "delays are made by the kernel"}
+	case queue == nil:
+		return proc.Fact{Name: "latency", Able: "queue", Detail: "no netem in this kernel: delays are made in user space"}
+	default:
+		return proc.Fact{Name: "latency", Able: "no", Detail: fmt.Sprintf("%v; in user space: %v", strings.ReplaceAll(errors.Join(netem, prio).Error(), "\n", "; "), queue)}
+	}
 }
 
 func (a *app) stateFact() proc.Fact {

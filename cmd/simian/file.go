@@ -175,6 +175,7 @@ type planAction struct {
 	Targets []planTarget `json:"targets"`
 	Scope   int          `json:"scope"` // running targets that the selector found
 	Limited string       `json:"limited,omitempty"`
+	Notes   []string     `json:"notes,omitempty"`
 	For     string       `json:"for,omitempty"`
 	Pending bool         `json:"pending,omitzero"` // its steps are planned once the lab is up
 	Steps   []planStep   `json:"steps"`
@@ -196,7 +197,7 @@ func planOf(x *experiment.Experiment, plans []engine.ActionPlan) plan {
 	view := plan{Experiment: x.Metadata.Name, Seed: engine.Seed(x, "plan")}
 	for i, p := range plans {
 		spec := x.Spec.Method[i]
-		action := planAction{Name: spec.Name, Type: spec.Type, Backend: p.Backend, Scope: p.Scope, Limited: p.Limited}
+		action := planAction{Name: spec.Name, Type: spec.Type, Backend: p.Backend, Scope: p.Scope, Limited: p.Limited, Notes: p.Notes}
 		if spec.For > 0 {
 			action.For = spec.For.String()
 		}
@@ -258,6 +259,9 @@ func (a planAction) print(w io.Writer) {
 		fmt.Fprintln(w, "    its steps are planned once the lab is up")
 	}
 	printSteps(w, a.Steps)
+	for _, note := range a.Notes {
+		fmt.Fprintf(w, "    note: %s\n", report.Printable(note))
+	}
 	fmt.Fprintf(w, "    blast radius: %d of %s", len(a.Targets), count(a.Scope, "running target"))
 	if a.Limited != "" {
 		fmt.Fprintf(w, "; %s", a.Limited)

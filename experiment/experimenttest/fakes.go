@@ -61,6 +61,12 @@ type SetFault struct {
 	Once   bool                `json:"once,omitzero" jsonschema:"it strikes and holds nothing"`
 	Every  experiment.Duration `json:"every,omitzero" jsonschema:"it strikes again at this interval"`
 	Refuse string              `json:"refuse,omitempty" jsonschema:"planning gives this error"`
+
+	Before *Attend                    `json:"before,omitempty" jsonschema:"it measures before it is applied"`
+	During *Attend                    `json:"during,omitempty" jsonschema:"it measures while it is in force"`
+	Follow *Attend                    `json:"follow,omitempty" jsonschema:"its steps are followed"`
+	Felt   map[string]experiment.Felt `json:"felt,omitempty" jsonschema:"by setting (web-1/1), target or *: whether it was felt"`
+	To     *experiment.TargetSpec     `json:"to,omitempty" jsonschema:"targets besides those that it breaks"`
 }
 
 // Instant implements experiment.Instant.
@@ -102,7 +108,7 @@ func (f *SetFault) step(path string) (experiment.Step, error) {
 	if err != nil {
 		return experiment.Step{}, err
 	}
-	op := SetOp{Path: path, Inode: inode, Wrote: f.Value, Log: f.World.log()}
+	op := SetOp{Path: path, Inode: inode, Wrote: f.Value, Felt: f.feltOf(path), Following: f.Follow, Log: f.World.log()}
 	if op.Wrote == "" {
 		op.Wrote = "broken"
 	}
@@ -112,7 +118,7 @@ func (f *SetFault) step(path string) (experiment.Step, error) {
 	step := experiment.Step{Do: &op}
 	if !f.NoUndo {
 		undo := ResetOp{op}
-		undo.Trouble = f.Undo
+		undo.Trouble, undo.Felt, undo.Following = f.Undo, "", nil
 		step.Undo = &undo
 	}
 	return step, nil

@@ -2,7 +2,9 @@ package experimenttest
 
 import (
 	"cmp"
+	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -35,8 +37,8 @@ type FaultCase struct {
 
 // Fault asks of a fault what every fault must do: its plan changes nothing and
 // is the same each time; its ops survive the journal, describe themselves, can
-// be applied twice, and verify; its undos put everything back, also twice, and
-// where nothing was done.
+// be applied twice, verify, and no longer follow once told to end; its undos put
+// everything back, also twice, and where nothing was done.
 func Fault(t testing.TB, c FaultCase) {
 	t.Helper()
 	part(t, "plan", func(t testing.TB) {
@@ -124,6 +126,7 @@ func checkSteps(t testing.TB, c stepsCase) {
 		return
 	}
 	part(t, "do and undo", c.doAndUndo)
+	part(t, "follow", c.follow)
 	part(t, "undo without do", c.undoWithoutDo)
 	part(t, "undo after each part of do", c.undoPartly)
 }
@@ -203,6 +206,35 @@ func (c stepsCase) doAndUndo(t testing.TB) {
 	}
 	undo(t, "the second undo", a.steps)
 	same(t, "after do, undo and undo", before, a.snapshot, c.settle)
+}
+
+// follow asks of an op that can follow the world that it ends when it is told
+// to, and that nothing of it is left after the undo.
+func (c stepsCase) follow(t testing.TB) {
+	a, before := c.begin(t)
+	followers := slices.DeleteFunc(slices.Clone(a.steps), func(s experiment.Step) bool { _, ok := s.Do.(experiment.Follower); return !ok })
+	if len(followers) == 0 {
+		return
+	}
+	do(t, a.steps)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, len(followers))
+	for _, s := range followers {
+		go func() { ended <- s.Do.(experiment.Follower).Follow(ctx) }()
+	}
+	stop()
+	for range followers {
+		select {
+		case err := <-ended:
+			if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, experiment.ErrGone) {
+				t.Errorf("Follow gives %v", err)
+			}
+		case <-time.After(patience):
+			t.Errorf("Follow does not end within %s of its context", patience)
+		}
+	}
+	undo(t, "undo after following", a.steps)
+	same(t, "after do, follow and undo", before, a.snapshot, c.settle)
 }
 
 // undoWithoutDo is the crash between the announcement and the change.

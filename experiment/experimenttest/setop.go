@@ -30,6 +30,9 @@ type SetOp struct {
 	Read  string `json:"read"`
 	Wrote string `json:"wrote"`
 	Log   string `json:"log,omitempty"` // where it notes what it did
+
+	Felt      experiment.Felt `json:"felt,omitempty"`
+	Following *Attend         `json:"following,omitempty"`
 }
 
 // Apply implements experiment.Op.
@@ -58,7 +61,14 @@ func (o *SetOp) Backend() string { return "file" }
 
 // Verify implements experiment.Verifier.
 func (o *SetOp) Verify(context.Context) (experiment.Evidence, error) {
-	return o.holds(o.Wrote, "the setting was changed by somebody else")
+	e, err := o.holds(o.Wrote, "the setting was changed by somebody else")
+	if err != nil || !e.InForce {
+		return e, err
+	}
+	if e.Felt = o.felt(); e.Felt == experiment.FeltNothing {
+		e.Hint = "nobody has read it"
+	}
+	return e, nil
 }
 
 // holds tells whether the setting is want now.

@@ -19,6 +19,7 @@ import (
 // same folder.
 //
 //	DIR/log            what each op did, one line each
+//	DIR/felt/web       it ran into settings that say whether they were felt
 //	DIR/targets/web/1  a setting
 type World struct{ Dir string }
 
@@ -131,8 +132,8 @@ func (w World) Snapshot() string {
 
 // Record is what an op did once.
 type Record struct {
-	Op   string `json:"op"`   // set, or reset for its undo
-	Path string `json:"path"` // the setting's file
+	Op   string `json:"op"`   // set, or reset for its undo; follow, measure before or measure during
+	Path string `json:"path"` // the setting's file, or where it was measured
 	PID  int    `json:"pid"`  // of the process that applied it
 	Did  Did    `json:"did"`
 }
@@ -149,6 +150,7 @@ const (
 	Superseded Did = "superseded" // somebody else has changed it
 	Failed     Did = "failed"     // as it was told to
 	Pretended  Did = "pretended"  // it did nothing, and said nothing of it, as it was told to
+	Ended      Did = "ended"      // following, or measuring, has ended
 )
 
 // Log returns what all ops in all processes did, oldest first.

@@ -58,12 +58,6 @@ const (
 func (d Direction) Egress() bool  { return d != Ingress }
 func (d Direction) Ingress() bool { return d == Ingress || d == Both }
 
-// PortRange is ports from First to Last, both included.
-type PortRange struct {
-	First uint16 `json:"first"`
-	Last  uint16 `json:"last"`
-}
-
 // Match is a filter resolved for one target: plain data.
 type Match struct {
 	Links   []Link `json:"links"` // at least one
@@ -75,11 +69,12 @@ type Match struct {
 	Percent  float64  `json:"percent,omitzero"` // of flows, 0 to 100; 0 is all of them
 	Seed     uint32   `json:"seed,omitzero"`    // which flows those are
 	Names    *Names   `json:"names,omitempty"`  // what Far came from, where names are to be followed
+	Notes    []string `json:"notes,omitempty"`  // what a user should know: a range that can match nothing here
 }
 
 // Criteria are lists of what a packet may have.
 type Criteria struct {
-	Protocols   []uint8        `json:"protocols,omitempty"` // numbers of IP protocols
+	Protocols   []uint8        `json:"protocols,omitempty"` // numbers of IP protocols; in a Match with ports, those that have ports
 	Ports       []PortRange    `json:"ports,omitempty"`     // sorted, disjoint
 	SourcePorts []PortRange    `json:"sourcePorts,omitempty"`
 	Far         []netip.Prefix `json:"far,omitempty"` // addresses of the far end: sorted, disjoint, both families
@@ -95,10 +90,9 @@ type Link struct {
 type Names struct {
 	Hosts       []string             `json:"hosts,omitempty"`
 	ExceptHosts []string             `json:"exceptHosts,omitempty"`
-	Fixed       []netip.Prefix       `json:"fixed,omitempty"` // what is in Far without Hosts
-	ExceptFixed []netip.Prefix       `json:"exceptFixed,omitempty"`
-	Root        string               `json:"root"` // of the target's file system: its resolv.conf(5) and hosts(5)
-	Net         experiment.Namespace `json:"net"`  // from where to ask
+	Root        string               `json:"root"`    // of the target's file system: its resolv.conf(5) and hosts(5)
+	Process     experiment.ProcessID `json:"process"` // whose root it is
+	Net         experiment.Namespace `json:"net"`     // from where to ask
 }
 
 // Everything tells whether m matches every packet of its links and directions.
@@ -106,4 +100,16 @@ func (m *Match) Everything() bool {
 	return len(m.Protocols) == 0 && len(m.Ports) == 0 && len(m.SourcePorts) == 0 && len(m.Far) == 0 &&
 		len(m.Except.Protocols) == 0 && len(m.Except.Ports) == 0 && len(m.Except.SourcePorts) == 0 && len(m.Except.Far) == 0 &&
 		m.Percent == 0
+}
+
+// Beyond implements experiment.Beyond.
+func (f *Filter) Beyond() []*experiment.TargetSpec {
+	var list []*experiment.TargetSpec
+	if f.To != nil {
+		list = append(list, f.To)
+	}
+	if f.Exclude != nil && f.Exclude.To != nil {
+		list = append(list, f.Exclude.To)
+	}
+	return list
 }

@@ -40,7 +40,8 @@ type Loss struct {
 // States is the 4-state Markov model: 1 good reception, 2 good reception
 // within a burst, 3 burst losses, 4 independent losses (Salsano, Ludovici,
 // Ordine: Definition of a general and intuitive loss model for packet networks
-// and its implementation in the Netem module, 2009). All are percent.
+// and its implementation in the Netem module, 2009). All are percent;
+// P13+P14 and P31+P32 are 100 at most. It starts in state 1.
 type States struct {
 	P13 float64 `json:"p13,omitzero"`
 	P31 float64 `json:"p31,omitzero"`
@@ -49,7 +50,8 @@ type States struct {
 	P14 float64 `json:"p14,omitzero"`
 }
 
-// Gilbert is the Gilbert–Elliott model. All are percent.
+// Gilbert is the Gilbert–Elliott model. All are percent. It starts in the
+// good state.
 type Gilbert struct {
 	P    float64 `json:"p,omitzero"`    // from the good state to the bad
 	R    float64 `json:"r,omitzero"`    // from the bad state to the good

@@ -10,5 +10,7 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 	return experiment.Catalog[experiment.Fault]{
 		"freeze": func() experiment.Fault { return &Freeze{fs: fs} },
 		"kill":   func() experiment.Fault { return &Kill{fs: fs} },
+
+		"partition": newPartition(fs),
 	}
 }
