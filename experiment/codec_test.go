@@ -16,6 +16,14 @@ import (
 type setOp struct {
 	Path string            `json:"path"`
 	More map[string]string `json:"more,omitempty"`
+	Wait time.Duration     `json:"wait,omitzero"`
+	Rest []rest            `json:"rest,omitempty"`
+}
+
+// rest is nested in an op.
+type rest struct {
+	For   time.Duration       `json:"for"`
+	Until experiment.Duration `json:"until"`
 }
 
 func (*setOp) Apply(context.Context) error { return nil }
@@ -77,12 +85,13 @@ func events() []experiment.Event {
 		{Kind: experiment.EventSample, Sample: &experiment.Sample{Check: 1, From: 1, To: 2, Value: 0.1 + 0.2, Held: true, Error: "refused"}},
 		{Kind: experiment.EventGuardian, Guardian: &experiment.GuardianMark{Process: web, Deadline: 1 << 60, Place: "/simian", Warning: "w"}},
 		{Kind: experiment.EventPlan, Action: 1, Plan: &experiment.Plan{
-			Strike: 2, Targets: []experiment.Target{target}, Scope: 4, Workloads: map[string]int{"web": 4}, Limited: "percent", Backend: "cgroup",
+			Strike: 2, Targets: []experiment.Target{target}, Scope: 4, Workloads: map[string]int{"web": 4}, Limited: "percent", Backend: "cgroup", Notes: []string{"web: no IPv6 here"},
 		}},
 		{Kind: experiment.EventObserved, Observed: &experiment.Observation{Object: "net:1", Target: target.ID, Lines: []string{"a", "b\n\"c\""}}},
 		{Kind: experiment.EventAnnounce, Action: 1, Steps: []experiment.PlannedStep{
 			{N: 1, Target: target.ID, Step: experiment.Step{
-				Do: &setOp{Path: "/a", More: map[string]string{"k": "ünïcode"}}, Undo: &setOp{Path: "/b"},
+				Do:   &setOp{Path: "/a", More: map[string]string{"k": "ünïcode"}, Wait: 20 * time.Millisecond, Rest: []rest{{time.Hour + 1, 2}}},
+				Undo: &setOp{Path: "/b", Wait: -1},
 			}},
 			{N: 2, Target: target.ID, Step: experiment.Step{Do: signalOp{web}}},
 		}},
@@ -181,6 +190,8 @@ func TestCodecErrors(t *testing.T) {
 		{"unknown field of an op", `{"kind":"announce","steps":[{"do":{"type":"set","pth":"/a"}}]}`, `"pth"`},
 		{"an op that is text", `{"kind":"announce","steps":[{"do":"set"}]}`, "want fields (type: …), not text"},
 		{"unknown target", `{"kind":"begin","header":{"experiment":{"actions":[{"target":{"type":"pod"}}]}}}`, `unknown type "pod"`},
+		{"a duration that is none", `{"kind":"announce","steps":[{"do":{"type":"set","wait":"soon"}}]}`, `invalid duration "soon"`},
+		{"a duration that is a number", `{"kind":"announce","steps":[{"do":{"type":"set","wait":5}}]}`, `missing unit in duration "5"`},
 		{"cut", `{"kind":"announce","steps":[{"do":{"ty`, "unexpected EOF"},
 		{"empty", ``, "EOF"},
 	} {

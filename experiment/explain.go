@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -77,7 +78,7 @@ func (e *sectionError) explain() (jsontext.Pointer, error) {
 	ptr, plain := explain(e.err)
 	var unknown *unknownFieldError
 	if e.name != "" && errors.As(plain, &unknown) {
-		unknown.list = e.name
+		unknown.list = cmp.Or(unknown.list, e.name) // of the innermost section
 		if ptr.Parent() == "" {
 			unknown.known = append(unknown.known, e.also...)
 		}

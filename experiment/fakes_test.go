@@ -109,6 +109,8 @@ type latency struct {
 	Direction   string              `json:"direction,omitempty" jsonschema:"in, out or both"`
 	Backend     string              `json:"backend,omitempty" jsonschema:"netem or queue"`
 	Limit       uint32              `json:"limit,omitzero" jsonschema:"packets held at the most"`
+	Rate        *experiment.Bitrate `json:"rate,omitempty" jsonschema:"how fast they go"`
+	Buffer      experiment.Size     `json:"buffer,omitzero" jsonschema:"bytes held at the most"`
 	Seed        *uint64             `json:"seed,omitempty" jsonschema:"of the generator"`
 	Exact       bool                `json:"exact,omitzero" jsonschema:"refuse what the kernel would round"`
 	Peers       []peer              `json:"peers,omitempty" jsonschema:"to whom"`
@@ -121,6 +123,16 @@ type latency struct {
 type packets struct {
 	Ports []uint16 `json:"ports,omitempty" jsonschema:"of the other side"`
 	Proto string   `json:"protocol,omitempty" jsonschema:"tcp, udp or icmp"`
+
+	To *experiment.TargetSpec `json:"to,omitempty" jsonschema:"only what goes to these"`
+}
+
+// Beyond implements experiment.Beyond.
+func (p *packets) Beyond() []*experiment.TargetSpec {
+	if p.To == nil {
+		return nil
+	}
+	return []*experiment.TargetSpec{p.To}
 }
 
 type peer struct {

@@ -112,6 +112,42 @@ func FuzzRate(f *testing.F) {
 	})
 }
 
+func FuzzBitrate(f *testing.F) {
+	for _, s := range []string{"800kbit", "10mbit", "1gbit", "1.5mbit", "1bit", "1.5bit", "0.4bit", "0.0001gbit", "1000gbit", "1000.1gbit", "999999999999bit", "1e3bit", "10 mbit", "bit", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var r, again experiment.Bitrate
+		if r.UnmarshalText([]byte(s)) != nil {
+			return
+		}
+		if !(r >= 1 && r <= 1e12) {
+			t.Fatalf("%q became %v", s, float64(r))
+		}
+		if err := again.UnmarshalText([]byte(r.String())); err != nil || again != r {
+			t.Errorf("%q became %v, then %v (%v)", s, r, again, err)
+		}
+	})
+}
+
+func FuzzSize(f *testing.F) {
+	for _, s := range []string{"512B", "64KiB", "8MiB", "1GiB", "1.5MiB", "0B", "0.3B", "1.1KiB", "1048576GiB", "1048576.1GiB", "1125899906842623B", "64", "64KB", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var n, again experiment.Size
+		if n.UnmarshalText([]byte(s)) != nil {
+			return
+		}
+		if n < 0 || n > 1<<50 {
+			t.Fatalf("%q became %d", s, int64(n))
+		}
+		if err := again.UnmarshalText([]byte(n.String())); err != nil || again != n {
+			t.Errorf("%q became %v, then %v (%v)", s, n, again, err)
+		}
+	})
+}
+
 func FuzzBound(f *testing.F) {
 	for _, s := range []string{`0.99`, `"100ms"`, `-1`, `1e308`, `"2562047h47m16.854775807s"`, `"7ns"`, `"100000000.123456789s"`, `""`, `[]`, ``} {
 		f.Add(s)

@@ -78,7 +78,7 @@ func TestSchemaAcceptsWhatLoadAccepts(t *testing.T) {
 // spans several fields, hides behind a parameter, or is a section's own
 // affair (what its Validate says).
 var beyondSchema = strings.Fields(`
-	action-name-control after-too-long check-blank-name check-both check-bound-is-duration
+	action-name-control after-too-long bitrate-huge bitrate-zero check-blank-name check-both check-bound-is-duration
 	check-crossed check-measure-missing check-measure-of-probe check-name-control check-name-lines
 	check-no-traffic-at-all check-traffic-unknown check-window-of-probe count-with-mode-one
 	count-without-mode duplicate-action duplicate-check duplicate-traffic every-too-often
@@ -88,8 +88,8 @@ var beyondSchema = strings.Fields(`
 	never-sampled-parallel parameter-empty parameter-near parameter-undeclared
 	parameter-without-value parameter-wrong-type percent-with-mode-all probe-url-ftp
 	probe-url-malformed probe-url-no-host probe-url-relative probe-without-url rate-huge rate-zero
-	set-no-parameters set-undeclared set-wrong-type signal-refused target-refused
-	target-says-nothing traffic-header traffic-method unknown-signal
+	set-no-parameters set-undeclared set-wrong-type signal-refused size-huge target-refused
+	target-says-nothing to-count-without-mode to-parameter-wrong-type to-refused to-says-nothing traffic-header traffic-method unknown-signal
 `)
 
 func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {

@@ -56,8 +56,8 @@ func (l Loader) section(v reflect.Value) string {
 }
 
 func validateValue(v reflect.Value, ptr jsontext.Pointer) *placedError {
-	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		return nil // what it points to was asked
+	if v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface || !v.CanInterface() {
+		return nil // what it points to was asked, or what embeds it is
 	}
 	c, ok := v.Interface().(Validator)
 	if !ok && v.CanAddr() {
@@ -113,7 +113,7 @@ func (l Loader) validateMap(v reflect.Value, ptr jsontext.Pointer) *placedError 
 func (l Loader) validateFields(v reflect.Value, ptr jsontext.Pointer) *placedError {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		if !f.IsExported() || fieldName(f) == "-" {
+		if !f.IsExported() && !f.Anonymous || fieldName(f) == "-" {
 			continue
 		}
 		if err := l.validateTree(v.Field(i), fieldPlace(v.Type(), f, ptr)); err != nil {

@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -41,6 +42,7 @@ func (r Bitrate) MarshalText() ([]byte, error) { return []byte(r.String()), nil 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (r *Bitrate) UnmarshalText(b []byte) error {
 	v, ok := fromUnits(string(b), bitrateForm, bitrateUnits[:])
+	v = math.Round(v) // whole bits, as String writes
 	switch {
 	case !ok:
 		return fmt.Errorf("%s is not a bit rate (write it as 800kbit, 10mbit or 1gbit)", quote(string(b)))

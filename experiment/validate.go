@@ -103,13 +103,15 @@ func (s Spec) labFits() error {
 		return nil
 	}
 	for i, a := range s.Method {
-		named := []*TargetSpec{&a.Target}
+		named := map[string][]*TargetSpec{"target": {&a.Target}}
 		if f, ok := a.Fault.(Beyond); ok {
-			named = append(named, f.Beyond()...)
+			named["fault"] = f.Beyond()
 		}
-		for _, t := range named {
-			if l, ok := t.Selector.(InLab); ok && l.InLab() {
-				return Fieldf(fmt.Sprintf("method/%d/target", i), "target %s is a container of the lab, and the file has none: say lab: {compose: compose.yaml}, or lab: {name: …} for one that stands", t.Type)
+		for _, field := range []string{"target", "fault"} {
+			for _, t := range named[field] {
+				if l, ok := t.Selector.(InLab); ok && l.InLab() {
+					return Fieldf(fmt.Sprintf("method/%d/%s", i, field), "target %s is a container of the lab, and the file has none: say lab: {compose: compose.yaml}, or lab: {name: …} for one that stands", t.Type)
+				}
 			}
 		}
 	}

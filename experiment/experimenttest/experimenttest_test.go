@@ -25,6 +25,7 @@ func TestWorldKeepsTheSuites(t *testing.T) {
 		"one step":    {},
 		"three steps": {Steps: 3, Value: "slow"},
 		"no undo":     {NoUndo: true},
+		"attended":    {Before: &Attend{}, During: &Attend{}, Follow: &Attend{}, Felt: map[string]experiment.Felt{"*": experiment.FeltNothing}},
 	} {
 		t.Run(name, func(t *testing.T) { Fault(t, worldCase(NewWorld(t, "web"), fault)) })
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/simianhq/simian/experiment"
 )
@@ -202,6 +204,53 @@ func TestFaultCatches(t *testing.T) {
 			fc.Ops["broken undo"] = func() experiment.Op { return &brokenUndo{} }
 			expect(t, failures(t, func(t testing.TB) { Fault(t, fc) }), c.want)
 		})
+	}
+}
+
+// TestFollowIsAsked has ops follow as they should not.
+func TestFollowIsAsked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		follow Attend
+		want   string
+	}{
+		"as it should":      {Attend{}, ""},
+		"ends by itself":    {Attend{Takes: 1}, ""},
+		"fails":             {Attend{Fail: "no such name"}, "Follow gives no such name"},
+		"deaf, for a while": {Attend{Deaf: true, Takes: experiment.Duration(patience / 2)}, ""},
+		"deaf":              {Attend{Deaf: true, Takes: experiment.Duration(time.Hour)}, "Follow does not end within 10s of its context"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				fc := worldCase(NewWorld(t), &SetFault{Follow: &c.follow})
+				expect(t, failures(t, func(t testing.TB) { Fault(t, fc) }), c.want)
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}
+
+// TestAttend measures, and names the far ends, as the fields say.
+func TestAttend(t *testing.T) {
+	t.Parallel()
+	w := NewWorld(t, "web", "db")
+	text := "apiVersion: simian.dev/v1\nkind: Experiment\nmetadata: {name: a}\nspec:\n  method:\n" +
+		"    - {fault: {type: set, during: {takes: 1ms}, to: {type: world, name: db}}, target: {type: world, name: web}, for: 1s}\n"
+	x, err := w.Loader().Load("a.yaml", []byte(text), nil)
+	must(t, err)
+	f := x.Spec.Method[0].Fault.(*SetFault)
+	if far := f.Beyond(); len(far) != 1 || far[0].Selector.(*Find).Name != "db" || far[0].Selector.(*Find).World != w {
+		t.Errorf("the far ends are %v", far)
+	}
+	target, err := w.Target("web")
+	must(t, err)
+	before, err := f.Measure(t.Context(), target, experiment.PhaseBefore)
+	must(t, err)
+	during, err := f.Measure(t.Context(), target, experiment.PhaseDuring)
+	must(t, err)
+	if before != nil || during.What != "settings of web" || w.Count("measure during", Ended) != 1 {
+		t.Errorf("it measured %v, %v", before, during)
 	}
 }
 

@@ -32,7 +32,7 @@ type SetOp struct {
 	Log   string `json:"log,omitempty"` // where it notes what it did
 
 	Felt      experiment.Felt `json:"felt,omitempty"`
-	Following *Attend         `json:"following,omitempty"`
+	Following *Attend         `json:"following,omitzero"`
 }
 
 // Apply implements experiment.Op.

@@ -107,7 +107,7 @@ func (r *runner) hold(ctx context.Context, i int) error {
 			r.watch.broken <- s // for the actions beside this one, and those to come
 			return s
 		case <-look:
-			if err := r.reinject(ctx, i); err != nil {
+			if err := r.reinject(ctx, i, until); err != nil {
 				return err
 			}
 		case <-again:
@@ -147,6 +147,9 @@ func (r *runner) strike(ctx context.Context, i, n int) error {
 	}
 	if n == 1 {
 		r.measureBefore(ctx, i, plan)
+		if err := r.over(ctx); err != nil {
+			return err
+		}
 	}
 	if err := r.announce(ctx, i, plan); err != nil {
 		return err
@@ -154,7 +157,7 @@ func (r *runner) strike(ctx context.Context, i, n int) error {
 	r.plan.strikes(i, plan)
 	r.markDuring()
 	start := time.Now()
-	if err := r.apply(ctx, i, plan, true); err != nil {
+	if err := r.apply(ctx, i, plan, r.instead); err != nil {
 		return err
 	}
 	r.log(experiment.Event{Kind: experiment.EventInjected, Action: i + 1, Seconds: time.Since(start).Seconds()})
@@ -229,8 +232,9 @@ func (r *runner) markDuring() {
 }
 
 // apply makes the announced steps so, and verifies them. Where a target has
-// left meanwhile, it plans one in its place, once.
-func (r *runner) apply(ctx context.Context, i int, plan *ActionPlan, retry bool) error {
+// left meanwhile, the rest of its steps is left out, and gone is asked to make
+// up for it.
+func (r *runner) apply(ctx context.Context, i int, plan *ActionPlan, gone func(context.Context, int, experiment.Target, error) error) error {
 	byID := map[string]experiment.Target{}
 	for _, t := range plan.Targets {
 		byID[t.ID] = t
@@ -241,27 +245,23 @@ func (r *runner) apply(ctx context.Context, i int, plan *ActionPlan, retry bool)
 			continue
 		}
 		err := r.applyStep(ctx, s)
-		switch {
-		case errors.Is(err, experiment.ErrGone) && retry:
+		if errors.Is(err, experiment.ErrGone) {
 			skip[s.Target] = true
-			if err := r.instead(ctx, i, byID[s.Target]); err != nil {
-				return err
-			}
-		case errors.Is(err, experiment.ErrGone):
-			return r.missed(i, fmt.Sprintf("%s: the target left before the change, twice", s.Do))
-		case err != nil:
+			err = gone(ctx, i, byID[s.Target], err)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	if err := r.verify(ctx, i, plan, skip); err != nil {
 		return err
 	}
-	r.accompany(i, plan)
+	r.accompany(i, plan, skip)
 	return nil
 }
 
-// instead strikes a target in the place of one that is gone.
-func (r *runner) instead(ctx context.Context, i int, gone experiment.Target) error {
+// instead strikes a target in the place of one that is gone, once.
+func (r *runner) instead(ctx context.Context, i int, gone experiment.Target, _ error) error {
 	plan, err := r.plan.replan(ctx, i, gone)
 	if err != nil {
 		return r.missed(i, err.Error())
@@ -269,8 +269,10 @@ func (r *runner) instead(ctx context.Context, i int, gone experiment.Target) err
 	if err := r.announce(ctx, i, plan); err != nil {
 		return err
 	}
-	r.plan.replace(i, gone, plan.Targets[0])
-	return r.apply(ctx, i, plan, false)
+	r.plan.replace(i, gone, plan)
+	return r.apply(ctx, i, plan, func(_ context.Context, i int, _ experiment.Target, err error) error {
+		return r.missed(i, fmt.Sprintf("%v: the target left before the change, twice", err))
+	})
 }
 
 // applyStep makes one change, unless rollback has begun.
@@ -312,20 +314,25 @@ func (r *runner) verify(ctx context.Context, i int, plan *ActionPlan, skip map[s
 	return nil
 }
 
-// verifyStep asks the step whether it is in force. One that cannot tell is
-// taken at its word, which is that Apply gave no error.
+// verifyStep asks the step whether it is in force, and writes down the answer.
 func (r *runner) verifyStep(ctx context.Context, h heldStep) (experiment.Evidence, error) {
-	v, ok := h.Do.(experiment.Verifier)
+	ev, err := readBack(ctx, h.Do)
+	if _, ok := h.Do.(experiment.Verifier); ok && err == nil {
+		r.log(experiment.Event{Kind: experiment.EventVerified, Step: h.N, Action: h.action + 1, Evidence: &ev})
+	}
+	return ev, err
+}
+
+// readBack asks a change whether it is in force. One that cannot tell is taken
+// at its word, which is that Apply gave no error.
+func readBack(ctx context.Context, do experiment.Op) (experiment.Evidence, error) {
+	v, ok := do.(experiment.Verifier)
 	if !ok {
 		return experiment.Evidence{InForce: true}, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), verifyTimeout)
 	defer cancel()
-	ev, err := v.Verify(ctx)
-	if err == nil {
-		r.log(experiment.Event{Kind: experiment.EventVerified, Step: h.N, Action: h.action + 1, Evidence: &ev})
-	}
-	return ev, err
+	return v.Verify(ctx)
 }
 
 // verifyHeld asks again at the action's end: was it in force all along, and
@@ -337,7 +344,7 @@ func (r *runner) verifyHeld(ctx context.Context, i int) {
 	felt := newFelt()
 	for _, h := range held {
 		ev, err := r.verifyStep(ctx, h)
-		felt.add(h, ev)
+		felt.add(h, ev, err)
 		switch {
 		case errors.Is(err, experiment.ErrGone):
 			r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s: the target left while the fault was on", h.Do)})

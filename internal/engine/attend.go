@@ -13,87 +13,163 @@ import (
 const (
 	// measureFirst is how long a fault may measure before it is injected.
 	measureFirst = 100 * time.Millisecond
-	// mostMeasured is how many targets of an action are measured.
+	// mostMeasured is how many targets of a plan are measured.
 	mostMeasured = 8
+	// firstPatience is how long what measures then may take to end, and
+	// attendPatience what measures or follows while the fault is on: what is
+	// broken is put back then, whatever still goes on.
+	firstPatience  = 50 * time.Millisecond
+	attendPatience = 2 * time.Second
 )
 
-// attendance is what goes on beside an action while it is in force: names are
-// followed, and its effect is measured.
+// attendance is what goes on beside an action: names are followed, and its
+// effect is measured.
 type attendance struct {
-	ctx  context.Context
-	stop context.CancelFunc
-	wg   sync.WaitGroup
+	runner *runner
+	action int
+	ctx    context.Context
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	once   sync.Once
+	over   bool // guarded by runner.mu: what comes from now on is not written down
+
+	// Of the action's own goroutine:
+	measured map[string]context.CancelFunc // by target
+	told     map[string]bool               // reasons that were warned of
+	rests    time.Time                     // nobody is looked for before
+}
+
+func (r *runner) newAttendance(ctx context.Context, i int) *attendance {
+	a := &attendance{runner: r, action: i, measured: map[string]context.CancelFunc{}, told: map[string]bool{}}
+	a.ctx, a.stop = context.WithCancel(ctx)
+	return a
 }
 
 // attend opens the attendance of action i. It must be ended before anything of
 // the action is taken back.
 func (r *runner) attend(ctx context.Context, i int) *attendance {
-	a := &attendance{}
-	a.ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a := r.newAttendance(context.WithoutCancel(ctx), i)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.attending[i] = a
 	return a
 }
 
+// attendanceOf returns that of action i.
+func (r *runner) attendanceOf(i int) *attendance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.attending[i]
+}
+
 // end stops what goes on beside the action, and waits for it.
-func (a *attendance) end() {
-	a.stop()
-	a.wg.Wait()
+func (a *attendance) end() { a.endAfter(0, attendPatience) }
+
+// endAfter ends the attendance once nothing goes on any more, or d is over.
+// What does not heed its end is left to itself: what it finds is not written
+// down, and what is broken does not wait for it.
+func (a *attendance) endAfter(d, patience time.Duration) {
+	a.once.Do(func() {
+		ended := make(chan struct{})
+		go func() { a.wg.Wait(); close(ended) }()
+		if d > 0 {
+			await(ended, d)
+		}
+		a.stop()
+		late := !await(ended, patience)
+		a.runner.mu.Lock()
+		defer a.runner.mu.Unlock()
+		if a.over = true; late {
+			a.runner.write(&experiment.Event{Kind: experiment.EventWarning, Action: a.action + 1, Message: fmt.Sprintf("what follows or measures it did not end within %s, and was left to itself", patience)})
+		}
+	})
+}
+
+// await waits until c is closed, and tells whether it was within d.
+func await(c <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// log writes an event, unless the attendance is over.
+func (a *attendance) log(ev experiment.Event) {
+	a.runner.mu.Lock()
+	defer a.runner.mu.Unlock()
+	if !a.over {
+		ev.Action = a.action + 1
+		a.runner.write(&ev)
+	}
 }
 
 // measureBefore measures what the plan is about to change.
 func (r *runner) measureBefore(ctx context.Context, i int, plan *ActionPlan) {
-	ctx, cancel := context.WithTimeout(ctx, measureFirst)
-	defer cancel()
-	var wg sync.WaitGroup
+	if _, ok := r.x.Spec.Method[i].Fault.(experiment.Measurer); !ok {
+		return
+	}
+	a := r.newAttendance(ctx, i)
 	for _, t := range plan.Targets[:min(mostMeasured, len(plan.Targets))] {
-		wg.Go(func() { r.measure(ctx, i, t, experiment.PhaseBefore) })
+		a.measure(t, experiment.PhaseBefore)
 	}
-	wg.Wait()
+	a.endAfter(measureFirst, firstPatience)
 }
 
-// measure asks the fault of action i to measure t, and writes down what it
-// found.
-func (r *runner) measure(ctx context.Context, i int, t experiment.Target, p experiment.Phase) {
-	f, ok := r.x.Spec.Method[i].Fault.(experiment.Measurer)
-	if !ok {
+// measure has the action's fault measure t, and writes down what it found.
+func (a *attendance) measure(t experiment.Target, p experiment.Phase) {
+	f, ok := a.runner.x.Spec.Method[a.action].Fault.(experiment.Measurer)
+	if _, measured := a.measured[t.ID]; !ok || measured { // struck again, it is measured still
 		return
 	}
-	m, err := f.Measure(ctx, t, p)
-	if err != nil {
-		m = &experiment.Measurement{What: "not measured: " + err.Error()}
-	}
-	if m == nil {
-		return
-	}
-	m.Target, m.Phase = t.ID, p
-	r.log(experiment.Event{Kind: experiment.EventMeasured, Action: i + 1, Measured: m})
+	ctx, stop := context.WithCancel(a.ctx)
+	a.measured[t.ID] = stop
+	a.wg.Go(func() {
+		defer stop()
+		m, err := f.Measure(ctx, t, p)
+		if err != nil {
+			m = &experiment.Measurement{What: "not measured: " + err.Error()}
+		}
+		if m == nil {
+			return
+		}
+		m.Target, m.Phase = t.ID, p
+		a.log(experiment.Event{Kind: experiment.EventMeasured, Measured: m})
+	})
 }
 
-// accompany follows and measures what plan has just put in force.
-func (r *runner) accompany(i int, plan *ActionPlan) {
-	r.mu.Lock()
-	a := r.attending[i]
-	r.mu.Unlock()
-	if a == nil {
-		return
+// left ends the measuring of a target that has left: from where it stood,
+// nothing is to be seen any more.
+func (a *attendance) left(t experiment.Target) {
+	if stop, ok := a.measured[t.ID]; ok {
+		stop()
 	}
+}
+
+// accompany follows and measures what plan has just put in force, but on the
+// targets that had left before it was.
+func (r *runner) accompany(i int, plan *ActionPlan, left map[string]bool) {
+	a := r.attendanceOf(i)
 	for _, s := range plan.Steps {
-		if f, ok := s.Do.(experiment.Follower); ok {
-			a.wg.Go(func() { r.follow(a.ctx, i, s, f) })
+		if f, ok := s.Do.(experiment.Follower); ok && !left[s.Target] {
+			a.wg.Go(func() { a.follow(s, f) })
 		}
 	}
 	for _, t := range plan.Targets[:min(mostMeasured, len(plan.Targets))] {
-		a.wg.Go(func() { r.measure(a.ctx, i, t, experiment.PhaseDuring) })
+		if !left[t.ID] {
+			a.measure(t, experiment.PhaseDuring)
+		}
 	}
 }
 
 // follow says why a step could not be followed to the action's end.
-func (r *runner) follow(ctx context.Context, i int, s experiment.PlannedStep, f experiment.Follower) {
-	err := f.Follow(ctx)
-	if err == nil || ctx.Err() != nil || errors.Is(err, experiment.ErrGone) {
+func (a *attendance) follow(s experiment.PlannedStep, f experiment.Follower) {
+	err := f.Follow(a.ctx)
+	if err == nil || a.ctx.Err() != nil || errors.Is(err, experiment.ErrGone) {
 		return
 	}
-	r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s: its names are no longer followed: %v", s.Do, err)})
+	a.log(experiment.Event{Kind: experiment.EventWarning, Message: fmt.Sprintf("%s: its names are no longer followed: %v", s.Do, err)})
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,13 +13,18 @@ type feltBy struct {
 	yes     map[string]bool                // by target: a step of it was felt
 	nothing map[string]experiment.Evidence // by target: a step whose filter matched nothing
 	names   []string                       // of the targets in nothing, in order
+	left    bool                           // a target left, and what it felt cannot be read
 }
 
 func newFelt() *feltBy {
 	return &feltBy{yes: map[string]bool{}, nothing: map[string]experiment.Evidence{}}
 }
 
-func (f *feltBy) add(h heldStep, ev experiment.Evidence) {
+func (f *feltBy) add(h heldStep, ev experiment.Evidence, err error) {
+	if err != nil {
+		f.left = f.left || errors.Is(err, experiment.ErrGone)
+		return
+	}
 	switch ev.Felt {
 	case experiment.FeltYes:
 		f.yes[h.Target] = true
@@ -30,8 +36,12 @@ func (f *feltBy) add(h heldStep, ev experiment.Evidence) {
 	}
 }
 
+// mostIdle is how many targets that felt nothing are told of.
+const mostIdle = 3
+
 // judgeFelt says that action i was not injected where its filter matched
-// nothing on any target, and warns of the targets where it did not.
+// nothing on any target, and warns of the targets where it did not. One that
+// left meanwhile may have felt it.
 func (r *runner) judgeFelt(i int, f *feltBy) {
 	var idle []string
 	for _, id := range f.names {
@@ -40,10 +50,13 @@ func (r *runner) judgeFelt(i int, f *feltBy) {
 			idle = append(idle, strings.TrimSuffix(fmt.Sprintf("%s: %s; %s", r.nameOf(id), ev.What, ev.Hint), "; "))
 		}
 	}
+	if more := len(idle) - mostIdle; more > 1 {
+		idle = append(idle[:mostIdle], fmt.Sprintf("%d more targets", more))
+	}
 	if len(idle) == 0 {
 		return
 	}
-	if len(f.yes) == 0 {
+	if len(f.yes) == 0 && !f.left {
 		r.missed(i, "nothing ran into it: "+strings.Join(idle, " | "))
 		return
 	}

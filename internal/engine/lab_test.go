@@ -36,6 +36,11 @@ type lab struct {
 	guardian *fakeGuardian
 	engine   *engine.Engine
 	on       []func(e *experiment.Event) // called at each event
+
+	mu      sync.Mutex
+	came    map[string]experiment.BootTime // by ID: when targets began; the others did before the lab
+	looking func(context.Context)          // called where an aged selector selects
+	broken  error                          // what it gives then
 }
 
 // bubble runs fn as a subtest, beside others, on a clock of its own.
@@ -49,7 +54,7 @@ func bubble(t *testing.T, name string, fn func(t *testing.T)) {
 
 func newLab(t testing.TB, targets ...string) *lab {
 	t.Helper()
-	l := &lab{t: t, world: experimenttest.NewWorld(t, targets...), dir: filepath.Join(t.TempDir(), "state"), born: time.Now()}
+	l := &lab{t: t, world: experimenttest.NewWorld(t, targets...), dir: filepath.Join(t.TempDir(), "state"), born: time.Now(), came: map[string]experiment.BootTime{}}
 	l.system = &fakeSystem{world: l.world, refuse: map[string]error{}, state: map[string][]string{}, here: experiment.Header{
 		Machine: "m1", BootID: "b1", PIDNamespace: 1, Runner: experiment.ProcessID{PID: 77, Start: 7},
 	}}
@@ -88,6 +93,8 @@ func (l *lab) boot() experiment.BootTime {
 func (l *lab) codec() experiment.Codec {
 	c := l.world.Codec()
 	c.Ops["durable-reset"] = func() experiment.Op { return &durableReset{} }
+	c.Ops["placed"] = func() experiment.Op { return &placedOp{} }
+	c.Targets["aged"] = func() experiment.Selector { return &aged{Find: experimenttest.Find{World: l.world}, lab: l} }
 	return c
 }
 
@@ -116,6 +123,10 @@ func (l *lab) load(spec string) *experiment.Experiment {
 	loader.Faults["durable"] = func() experiment.Fault {
 		return &durableFault{experimenttest.SetFault{World: l.world}}
 	}
+	loader.Faults["placed"] = func() experiment.Fault {
+		return &placedFault{experimenttest.SetFault{World: l.world}}
+	}
+	loader.Targets["aged"] = l.codec().Targets["aged"]
 	text := "apiVersion: simian.dev/v1\nkind: Experiment\nmetadata: {name: test}\nspec:\n" + spec
 	x, err := loader.Load("test.yaml", []byte(text), nil)
 	must(l.t, err)
@@ -178,7 +189,9 @@ func line(e *experiment.Event) string {
 		add("%d %v", e.Step, e.Evidence.InForce)
 	case experiment.EventTakeBack:
 		add("%d %s", e.Action, e.Cause)
-	case experiment.EventInjected, experiment.EventMissed, experiment.EventReverted:
+	case experiment.EventMeasured:
+		add("%d %s", e.Action, e.Measured.Phase)
+	case experiment.EventInjected, experiment.EventReinjected, experiment.EventMissed, experiment.EventReverted:
 		add("%d", e.Action)
 	}
 	if e.Error != "" && e.Kind != experiment.EventUndoFail {
@@ -346,7 +359,18 @@ type fakeSystem struct {
 
 func (s *fakeSystem) Header() (experiment.Header, error) { return s.here, s.fails }
 
-func (s *fakeSystem) Check(_ context.Context, t experiment.Target) error { return s.refuse[t.Name] }
+func (s *fakeSystem) Check(_ context.Context, t experiment.Target) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refuse[t.Name]
+}
+
+// refuses has Check give err for a target, from now on.
+func (s *fakeSystem) refuses(target string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuse[target] = err
+}
 
 func (s *fakeSystem) Alive(t experiment.Target) bool {
 	now, err := s.world.Target(t.Name)
@@ -399,6 +423,13 @@ func (h *fakeHandles) Release(run experiment.RunID) error {
 	defer h.mu.Unlock()
 	maps.DeleteFunc(h.held, func(_ string, by experiment.RunID) bool { return by == run })
 	return nil
+}
+
+// hold has others hold what has these parts, and nothing else.
+func (h *fakeHandles) hold(parts ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.busy = parts
 }
 
 func (h *fakeHandles) count() int {

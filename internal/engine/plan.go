@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/simianhq/simian/experiment"
 )
@@ -14,8 +15,9 @@ import (
 type ActionPlan struct {
 	experiment.Plan
 	Steps   []experiment.PlannedStep
-	found   []string // IDs of all that the selector found
-	Pending bool     // targets are not there yet: their steps are planned once the lab is up
+	Pending bool // targets are not there yet: their steps are planned once the lab is up
+
+	sight // what it was drawn from
 }
 
 // counter is an ability of a selector that may name a target by its identity,
@@ -53,11 +55,12 @@ type planner struct {
 	x       *experiment.Experiment
 	run     experiment.RunID
 	seed    uint64
-	touched map[string]experiment.Target // by ID
-	normal  map[string]int               // running targets of each workload at first sight
-	steps   int                          // numbered so far
-	struck  map[int][]experiment.Target  // by action: whom it holds, or who came in their place
-	known   map[int]map[string]bool      // by action: IDs found when it was planned
+	touched map[string]experiment.Target   // by ID
+	normal  map[string]int                 // running targets of each workload at first sight
+	steps   int                            // numbered so far
+	struck  map[int][]experiment.Target    // by action: whom it holds, or who came in their place
+	known   map[int]map[string]bool        // by action: IDs found when it was planned
+	alive   map[string]experiment.BootTime // by ID: when one of struck was last seen alive
 }
 
 func (e *Engine) newPlanner(x *experiment.Experiment, run experiment.RunID, seed uint64) *planner {
@@ -65,6 +68,7 @@ func (e *Engine) newPlanner(x *experiment.Experiment, run experiment.RunID, seed
 		engine: e, x: x, run: run, seed: seed,
 		touched: map[string]experiment.Target{}, normal: map[string]int{},
 		struck: map[int][]experiment.Target{}, known: map[int]map[string]bool{},
+		alive: map[string]experiment.BootTime{},
 	}
 }
 
@@ -106,8 +110,11 @@ func (p *planner) strikes(i int, plan *ActionPlan) {
 	if p.known[i] == nil {
 		p.known[i] = map[string]bool{}
 	}
-	for _, id := range plan.found {
-		p.known[i][id] = true
+	for _, t := range plan.found {
+		p.known[i][t.ID] = true
+	}
+	for _, t := range plan.Targets {
+		p.alive[t.ID] = max(p.alive[t.ID], plan.asked)
 	}
 }
 
@@ -120,17 +127,12 @@ func (p *planner) touch(targets []experiment.Target) {
 // action selects, limits, checks and plans one action.
 func (p *planner) action(ctx context.Context, i, strike int) (*ActionPlan, error) {
 	a := p.x.Spec.Method[i]
-	found, err := a.Target.Selector.Select(ctx)
+	seen, err := p.look(ctx, i)
 	if err != nil {
 		return nil, &ActionError{i, "target", err}
 	}
-	plan := &ActionPlan{Plan: experiment.Plan{Strike: strike}}
-	if plan.Scope, err = scope(ctx, a.Target.Selector, found); err != nil {
-		return nil, &ActionError{i, "target", err}
-	}
-	for _, t := range found {
-		plan.found = append(plan.found, t.ID)
-	}
+	found := seen.found
+	plan := &ActionPlan{Plan: experiment.Plan{Strike: strike, Scope: seen.running}, sight: *seen}
 	if strike == 1 {
 		plan.Strike = 0
 	}
@@ -175,8 +177,15 @@ func (p *planner) target(ctx context.Context, i int, t experiment.Target, plan *
 		if s.Undo == nil && !a.Irreversible && leans(s.Do) == "" {
 			return &ActionError{i, "fault", fmt.Errorf("%s: Simian cannot take this back, and nothing says that %s is restarted: say irreversible: true if that is meant", s.Do, t.Name)}
 		}
-		if b, ok := s.Do.(experiment.Backed); ok {
+		if b, ok := s.Do.(experiment.Backed); ok && plan.Backend == "" { // the first does it, others lead packets to it
 			plan.Backend = b.Backend()
+		}
+		if n, ok := s.Do.(experiment.Noted); ok {
+			for _, note := range n.Notes() {
+				if note = t.Name + ": " + note; !slices.Contains(plan.Notes, note) {
+					plan.Notes = append(plan.Notes, note)
+				}
+			}
 		}
 		p.steps++
 		plan.Steps = append(plan.Steps, experiment.PlannedStep{N: p.steps, Target: t.ID, Step: s})
@@ -330,23 +339,21 @@ func (p *planner) inUse(found []experiment.Target) int {
 // replan finds a target in the place of one that is gone: the same workload,
 // and not touched yet.
 func (p *planner) replan(ctx context.Context, i int, gone experiment.Target) (*ActionPlan, error) {
-	selector := p.x.Spec.Method[i].Target.Selector
-	found, err := selector.Select(ctx)
+	seen, err := p.look(ctx, i)
 	if err != nil {
 		return nil, err
 	}
-	running, err := scope(ctx, selector, found)
-	if err != nil {
-		return nil, err
-	}
-	if budget, why, err := p.budget(found, running); err != nil || budget == 0 {
+	if budget, why, err := p.budget(seen.found, seen.running); err != nil || budget == 0 {
 		return nil, errors.Join(err, fmt.Errorf("%s left, and the blast radius (%s) allows no other in its place", gone.Name, why))
 	}
-	for _, t := range found {
+	for _, t := range seen.found {
 		if _, old := p.touched[t.ID]; old || t.Workload != gone.Workload {
 			continue
 		}
-		plan := &ActionPlan{Plan: experiment.Plan{Scope: running, Targets: []experiment.Target{t}, Workloads: map[string]int{}}}
+		plan := &ActionPlan{
+			Plan:  experiment.Plan{Scope: seen.running, Targets: []experiment.Target{t}, Workloads: map[string]int{}},
+			sight: *seen,
+		}
 		if err := p.engine.System.Check(ctx, t); err != nil {
 			return nil, err
 		}

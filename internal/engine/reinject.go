@@ -4,105 +4,246 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/simianhq/simian/experiment"
 )
 
-// reinjectEvery is how often targets are looked after while a fault is on.
-const reinjectEvery = 250 * time.Millisecond
+const (
+	// reinjectEvery is how often targets are looked after while a fault is on.
+	reinjectEvery = 250 * time.Millisecond
+	// lookShare is which part of the time, 1/lookShare, may go into looking for
+	// what comes in their place: to search a large host takes long.
+	lookShare = 10
+	// tick is the unit of a process' start time: USER_HZ is 100 wherever Go runs
+	// (proc_pid_stat(5)).
+	tick = time.Second / 100
+)
 
 // lasts tells whether the fault of action i is to stay on a target that comes
-// back: not one that strikes, once or again and again.
+// back: not one that strikes, once or again and again, and not on a target that
+// is named by its identity, which nothing else has.
 func (r *runner) lasts(i int) bool {
-	f := r.x.Spec.Method[i].Fault
-	if s, ok := f.(experiment.Instant); ok && s.Instant() {
+	a := r.x.Spec.Method[i]
+	if s, ok := a.Fault.(experiment.Instant); ok && s.Instant() {
 		return false
 	}
-	s, ok := f.(experiment.Repeater)
-	return !ok || s.Interval() == 0
+	if s, ok := a.Fault.(experiment.Repeater); ok && s.Interval() > 0 {
+		return false
+	}
+	_, apart := countsApart(a.Target.Selector)
+	return !apart
+}
+
+// reinject puts the fault on what came in the place of targets that have left,
+// such as a container that was restarted. Nobody being there yet is no reason
+// to end, nor is one that cannot be struck: that is warned of. Nothing begins
+// at until, the action's end, or after it.
+func (r *runner) reinject(ctx context.Context, i int, until time.Time) error {
+	if !r.planning.TryLock() { // an action beside this one strikes: this one's end must not wait for it
+		return nil
+	}
+	defer r.planning.Unlock()
+	gone, a := r.plan.lost(i), r.attendanceOf(i)
+	for _, t := range gone {
+		a.left(t)
+	}
+	start := time.Now()
+	if len(gone) == 0 || !start.Before(until) || start.Before(a.rests) {
+		return nil
+	}
+	looking, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	seen, err := r.plan.look(looking, i)
+	a.rests = start.Add(lookShare * time.Since(start))
+	if err != nil {
+		a.warn(looking, "what came in the place of "+gone[0].Name+" cannot be read", err)
+		return nil
+	}
+	for _, t := range gone {
+		if plan := r.plan.successor(i, t, seen); plan != nil {
+			if err := r.returned(ctx, looking, i, t, plan); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// returned sees to it that the fault of action i is on the target of plan,
+// which came in the place of gone. Planning ends with looking.
+func (r *runner) returned(ctx, looking context.Context, i int, gone experiment.Target, plan *ActionPlan) error {
+	start, now, a := time.Now(), plan.Targets[0], r.attendanceOf(i)
+	said := " came back, and the fault is on it again"
+	var err error
+	if r.covers(looking, i, now) {
+		said = " came back to where the fault is on still"
+		r.plan.touch(plan.Targets)
+		r.plan.replace(i, gone, plan)
+		a.measure(now, experiment.PhaseDuring)
+	} else {
+		err = r.strikeAgain(ctx, looking, i, gone, plan)
+	}
+	var s *Stop
+	switch {
+	case errors.As(err, &s):
+		return err
+	case err != nil:
+		a.warn(looking, now.Name+" came back, and could not be struck again", err)
+	default:
+		a.log(experiment.Event{Kind: experiment.EventReinjected, Seconds: time.Since(start).Seconds(), Message: now.Name + said})
+	}
+	return nil
+}
+
+// strikeAgain makes action i so on the target of plan, unless nothing is to be
+// injected any more. One that leaves at once has left again: the next look
+// finds who comes then.
+func (r *runner) strikeAgain(ctx, looking context.Context, i int, gone experiment.Target, plan *ActionPlan) error {
+	if err := r.plan.complete(looking, i, plan); err != nil {
+		return err
+	}
+	if err := r.over(ctx); err != nil {
+		return err
+	}
+	if err := r.announce(ctx, i, plan); err != nil {
+		return err
+	}
+	r.plan.replace(i, gone, plan)
+	return r.apply(ctx, i, plan, func(_ context.Context, _ int, _ experiment.Target, err error) error { return err })
+}
+
+// warn says why something could not be done, each reason once. That nobody is
+// there, or that time is up, is none.
+func (a *attendance) warn(looking context.Context, what string, err error) {
+	if a.told[what+err.Error()] || looking.Err() != nil || errors.Is(err, experiment.ErrNoMatch) || errors.Is(err, experiment.ErrGone) {
+		return
+	}
+	a.told[what+err.Error()] = true
+	a.log(experiment.Event{Kind: experiment.EventWarning, Message: fmt.Sprintf("%s: %v", what, err)})
+}
+
+// covers tells whether what action i did is in force on t as it is: it was done
+// to a place that outlives processes, such as a network namespace or a cgroup,
+// and t is in it. To do it again would double it.
+func (r *runner) covers(ctx context.Context, i int, t experiment.Target) bool {
+	r.mu.Lock()
+	held := r.held[i]
+	r.mu.Unlock()
+	covered := false
+	for _, h := range held {
+		if !isIn(t, h.Do) {
+			continue
+		}
+		ev, err := readBack(ctx, h.Do)
+		if err != nil || !ev.InForce {
+			return false
+		}
+		covered = true
+	}
+	return covered
+}
+
+// isIn tells whether t is in an object that do changes.
+func isIn(t experiment.Target, do experiment.Op) bool {
+	changed, ok := do.(experiment.Handled)
+	if !ok {
+		return false
+	}
+	places := []string{t.Cgroup.V2.Handle()}
+	for _, dir := range t.Cgroup.V1 {
+		places = append(places, dir.Handle())
+	}
+	inNet := fmt.Sprintf("net:%d:", t.Net.Inode) // its cookie is not known yet; that the step is in force tells
+	return slices.ContainsFunc(changed.Handles(), func(h string) bool {
+		return slices.Contains(places, h) || strings.HasPrefix(h, inNet)
+	})
+}
+
+// sight is what a selector found at a moment.
+type sight struct {
+	found   []experiment.Target
+	running int                 // what a percentage is of
+	asked   experiment.BootTime // right before
+}
+
+// look asks whom action i could strike now.
+func (p *planner) look(ctx context.Context, i int) (*sight, error) {
+	selector, s := p.x.Spec.Method[i].Target.Selector, &sight{asked: p.engine.Boot()}
+	var err error
+	if s.found, err = selector.Select(ctx); err != nil {
+		return nil, err
+	}
+	s.running, err = scope(ctx, selector, s.found)
+	return s, err
 }
 
 // lost lists the targets that action i holds and that are gone, in whose place
-// nobody was struck yet.
-func (r *runner) lost(i int) []experiment.Target {
+// nobody was struck yet. Without a workload, nothing tells who that would be.
+func (p *planner) lost(i int) []experiment.Target {
+	now := p.engine.Boot()
 	var gone []experiment.Target
-	for _, t := range r.plan.struck[i] {
-		if t.Workload != "" && !r.engine.System.Alive(t) {
+	for _, t := range p.struck[i] {
+		switch {
+		case p.engine.System.Alive(t):
+			p.alive[t.ID] = now
+		case t.Workload != "":
 			gone = append(gone, t)
 		}
 	}
 	return gone
 }
 
-// reinject puts the fault on what came in the place of targets that have left,
-// such as a container that was restarted. Nobody being there yet is no reason
-// to end.
-func (r *runner) reinject(ctx context.Context, i int) error {
-	r.planning.Lock()
-	defer r.planning.Unlock()
-	for _, t := range r.lost(i) {
-		plan, err := r.plan.successor(ctx, i, t)
-		if err != nil || plan == nil {
+// successor returns a plan, without its steps yet, for what came in the place
+// of a target that has left: it is of the same workload, was not there when the
+// action was planned, and began after the other was last seen alive. A replica
+// that was added meanwhile is not that. Nil says that nobody is there, or that
+// the blast radius has no room until others are back.
+func (p *planner) successor(i int, gone experiment.Target, s *sight) *ActionPlan {
+	for _, t := range s.found {
+		if t.Workload != gone.Workload || p.known[i][t.ID] || !beganAfter(t, p.alive[gone.ID]) {
 			continue
 		}
-		if err := r.over(ctx); err != nil {
-			return err
+		return &ActionPlan{
+			Plan:  experiment.Plan{Scope: s.running, Targets: []experiment.Target{t}, Workloads: map[string]int{}},
+			sight: *s,
 		}
-		start := time.Now()
-		err = r.announce(ctx, i, plan)
-		if err == nil {
-			r.plan.replace(i, t, plan.Targets[0])
-			err = r.apply(ctx, i, plan, false)
-		}
-		var s *Stop
-		if errors.As(err, &s) || interrupted(ctx) != nil {
-			return err
-		}
-		if err != nil {
-			r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s came back, and could not be struck again: %v", t.Name, err)})
-			continue
-		}
-		r.log(experiment.Event{Kind: experiment.EventReinjected, Action: i + 1, Seconds: time.Since(start).Seconds(), Message: plan.Targets[0].Name + " came back, and the fault is on it again"})
 	}
 	return nil
 }
 
-// successor plans action i for what came in the place of a target that has
-// left: the same workload, and not there when the action was planned. Nil says
-// that nobody is there yet.
-func (p *planner) successor(ctx context.Context, i int, gone experiment.Target) (*ActionPlan, error) {
-	selector := p.x.Spec.Method[i].Target.Selector
-	found, err := selector.Select(ctx)
-	if err != nil {
-		return nil, err
-	}
-	running, err := scope(ctx, selector, found)
-	if err != nil {
-		return nil, err
-	}
-	if budget, _, err := p.budget(found, running); err != nil || budget == 0 {
-		return nil, err
-	}
-	for _, t := range found {
-		if t.Workload != gone.Workload || p.known[i][t.ID] {
-			continue
-		}
-		if err := p.engine.System.Check(ctx, t); err != nil {
-			return nil, err
-		}
-		plan := &ActionPlan{Plan: experiment.Plan{Scope: running, Targets: []experiment.Target{t}, Workloads: map[string]int{}}}
-		return plan, p.target(ctx, i, t, plan)
-	}
-	return nil, nil
+// beganAfter tells whether t's first process began after since, to the tick. A
+// target without a process cannot tell.
+func beganAfter(t experiment.Target, since experiment.BootTime) bool {
+	return len(t.PIDs) == 0 || experiment.BootTime(t.PIDs[0].Start+1)*experiment.BootTime(tick) > since
 }
 
-// replace notes that a target of action i stands in another's place.
-func (p *planner) replace(i int, gone, now experiment.Target) {
+// complete checks and plans the target of a successor's plan, within the blast
+// radius.
+func (p *planner) complete(ctx context.Context, i int, plan *ActionPlan) error {
+	budget, _, err := p.budget(plan.found, plan.Scope)
+	if err != nil {
+		return err
+	}
+	if budget == 0 { // others that left count until their workload is whole
+		return experiment.ErrNoMatch
+	}
+	t := plan.Targets[0]
+	if err := p.engine.System.Check(ctx, t); err != nil {
+		return err
+	}
+	return p.target(ctx, i, t, plan)
+}
+
+// replace notes that the target of plan stands in another's place.
+func (p *planner) replace(i int, gone experiment.Target, plan *ActionPlan) {
+	now := plan.Targets[0]
 	for n, t := range p.struck[i] {
 		if t.ID == gone.ID {
 			p.struck[i][n] = now
 		}
 	}
-	p.known[i][now.ID] = true
+	p.known[i][now.ID], p.alive[now.ID] = true, plan.asked
 }

@@ -10,9 +10,20 @@ import (
 
 // All returns the catalogue of ops. Journals are decoded with it.
 func All(fs proc.FS) experiment.Catalog[experiment.Op] {
+	return NewHost(fs).Ops()
+}
+
+// Ops is All for ops that share what h holds.
+func (h *Host) Ops() experiment.Catalog[experiment.Op] {
+	fs, host := h.FS, h
 	return experiment.Catalog[experiment.Op]{
-		"signal":  func() experiment.Op { return &Signal{fs: fs} },
-		"stop":    func() experiment.Op { return &Stop{fs: fs} },
-		"freezer": func() experiment.Op { return &Freezer{fs: fs} },
+		"signal":   func() experiment.Op { return &Signal{fs: fs} },
+		"stop":     func() experiment.Op { return &Stop{fs: fs} },
+		"freezer":  func() experiment.Op { return &Freezer{fs: fs} },
+		"nft":      func() experiment.Op { return &Table{host: host} },
+		"nft-gone": func() experiment.Op { return &NftGone{host: host} },
+		"qdisc":    func() experiment.Op { return &Qdisc{host: host} },
+		"link":     func() experiment.Op { return &Link{host: host} },
+		"queue":    func() experiment.Op { return &Queue{host: host} },
 	}
 }

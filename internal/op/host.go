@@ -15,8 +15,9 @@ import (
 type Host struct {
 	FS proc.FS
 
-	mu   sync.Mutex
-	held map[string]io.Closer // by the name of what was made
+	mu    sync.Mutex
+	held  map[string]io.Closer // by the name of what was made
+	tried map[string]error     // what the kernel has, nil, and what not: see can
 }
 
 // NewHost returns a Host that holds nothing.

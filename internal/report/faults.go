@@ -96,6 +96,11 @@ func (a *actionFold) plan(p *experiment.Plan) {
 	a.scope = max(a.scope, p.Scope)
 	a.backend = orElse(p.Backend, a.backend)
 	a.limited = orElse(p.Limited, a.limited)
+	for _, note := range p.Notes {
+		if !slices.Contains(a.notes, note) {
+			a.notes = append(a.notes, note)
+		}
+	}
 }
 
 // announce takes in steps that may be applied from now on.

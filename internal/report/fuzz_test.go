@@ -19,6 +19,7 @@ var kinds = []experiment.EventKind{
 	experiment.EventVerified, experiment.EventInjected, experiment.EventMissed, experiment.EventTakeBack, experiment.EventUndone,
 	experiment.EventUndoFail, experiment.EventReverted, experiment.EventResidue, experiment.EventDrift, experiment.EventGaps,
 	experiment.EventWarning, experiment.EventEnd, experiment.EventBegin, experiment.EventGuardian, experiment.EventObserved, "later",
+	experiment.EventMeasured, experiment.EventReinjected,
 }
 
 var causes = []experiment.Cause{
@@ -64,7 +65,11 @@ func fill(e *experiment.Event, a, b int) {
 			e.Steps[0].Undo = op("undo")
 		}
 	case experiment.EventVerified:
-		e.Evidence = &experiment.Evidence{InForce: a%4 > 0, Felt: []experiment.Felt{"", experiment.FeltYes, experiment.FeltNo}[b%3]}
+		e.Evidence = &experiment.Evidence{InForce: a%4 > 0, Felt: []experiment.Felt{"", experiment.FeltYes, experiment.FeltNo, experiment.FeltNothing}[b%4]}
+	case experiment.EventMeasured:
+		e.Measured = &experiment.Measurement{
+			Target: []string{"", "t", "u", "v", "w"}[a%5], Phase: phases[b%5], What: e.Message, Sent: a % 4, Lost: b % 5, P50: float64(a) / 8, Notes: strings.Fields(e.Message),
+		}
 	case experiment.EventUndone:
 		if a%9 == 0 {
 			e.Superseded = &experiment.SupersededError{Object: "o"}

@@ -33,19 +33,30 @@ func (t *Fault) measured() []string {
 // measuredAt is what was measured at one target.
 func (t *Fault) measuredAt(id string, several bool) string {
 	before, during := t.measurement(id, experiment.PhaseBefore), t.measurement(id, experiment.PhaseDuring)
-	last := during
-	if last == nil {
-		last = before
+	shown := during
+	if shown == nil || shown.Sent == 0 && before != nil && before.Sent > 0 {
+		shown = before
 	}
-	line := last.What
+	if shown == nil { // of a phase that this version does not know
+		return ""
+	}
+	line := shown.What
 	if several {
 		line = t.nameOf(id) + ": " + line
 	}
 	var parts []string
-	if before != nil && before.Sent > before.Lost {
+	switch {
+	case before == nil || before.Sent == 0:
+	case before.Lost >= before.Sent: // then nothing shows that the fault did it
+		parts = append(parts, fmt.Sprintf("%d of %d lost before", before.Lost, before.Sent))
+	default:
 		parts = append(parts, humanSeconds(before.P50)+" before")
 	}
-	if during != nil && during.Sent > 0 {
+	switch {
+	case during == nil || during == shown && during.Sent == 0:
+	case during.Sent == 0: // it says why
+		parts = append(parts, during.What)
+	default:
 		parts = append(parts, wordsOf(during))
 	}
 	if len(parts) > 0 {
@@ -76,8 +87,8 @@ func (t *Fault) nameOf(id string) string {
 // wordsOf says what a measurement found.
 func wordsOf(m *Measured) string {
 	lost := fmt.Sprintf("%d of %d lost", m.Lost, m.Sent)
-	if m.Lost == m.Sent {
-		return lost
+	if m.Lost >= m.Sent {
+		return lost + " during"
 	}
 	return fmt.Sprintf("%s during (p99 %s), %s", humanSeconds(m.P50), humanSeconds(m.P99), lost)
 }

@@ -153,6 +153,102 @@ func shop(actions ...experiment.ActionSummary) experiment.Summary {
 	return experiment.Summary{Checks: []experiment.CheckSummary{answers, quick, orders}, Actions: actions}
 }
 
+// slow is a latency on web.
+var slow = experiment.ActionSummary{Name: "latency", Type: "latency", For: dur(5)}
+
+// measures adds what an action measured at a target.
+func (t *tape) measures(s float64, target string, p experiment.Phase, m experiment.Measurement) *tape {
+	m.Target, m.Phase = target, p
+	return t.add(s, experiment.Event{Kind: experiment.EventMeasured, Action: 1, Measured: &m})
+}
+
+// pings are round trips to the gateway.
+func pings(sent, lost int, p50, p99 float64) experiment.Measurement {
+	return experiment.Measurement{What: "round trip to 10.1.0.1 (ICMP)", Sent: sent, Lost: lost, Min: p50, Mean: p50, P50: p50, P99: p99, Max: p99}
+}
+
+// slowed is a latency that was measured before, announced, and is in force on
+// some targets, each with a step, from 3 s on.
+func slowed(names ...string) *tape {
+	t := steady(shop(slow), 1, 0.031, 2981)
+	for _, n := range names {
+		t.measures(3, n, experiment.PhaseBefore, pings(5, 0, 0.00021, 0.0004))
+	}
+	t.plan(3, 1, names...)
+	t.events[len(t.events)-1].Plan.Backend = "netem"
+	for i, n := range names {
+		t.apply(3, 1, i+1, "add netem at eth0 of "+n, "delete netem at eth0 of "+n)
+	}
+	for i := range names {
+		t.verified(3, 1, i+1, experiment.Evidence{InForce: true, Felt: experiment.FeltNothing, What: "eth0: netem delay 20ms, 0 packets"})
+	}
+	return t.injected(3, 1).phase(3, experiment.PhaseDuring, 3)
+}
+
+// quickened takes it back at 8 s, having read again what was felt.
+func (t *tape) quickened(steps ...experiment.Evidence) *tape {
+	for i, e := range steps {
+		t.verified(8, 1, i+1, e)
+	}
+	t.takeBack(8, 1, experiment.CauseEnd, "")
+	for i := range steps {
+		t.undone(8, i+1)
+	}
+	return t.reverted(8, 1).phase(8, experiment.PhaseRecovery, 8).values(8, 10, 1, 0.031, 2981).phase(10, experiment.PhaseAfter, 8).values(10, 11, 1, 0.031, 2981).end(11)
+}
+
+// felt is what a step's filter has matched.
+func felt(packets string) experiment.Evidence {
+	return experiment.Evidence{InForce: true, Felt: experiment.FeltYes, What: "eth0: netem delay 20ms, " + packets}
+}
+
+// measured is a latency on five targets, four of which could be measured.
+func measured() *tape {
+	t := slowed("web-1", "web-2", "web-3", "web-4", "web-5").values(3, 8, 1, 0.088, 2700)
+	noted := pings(500, 3, 0.02023, 0.0207)
+	noted.Notes = []string{"eth1 came later, and is not delayed"}
+	t.measures(8, "web-1", experiment.PhaseDuring, noted).
+		measures(8, "web-2", experiment.PhaseDuring, pings(500, 500, 0, 0)).
+		measures(8, "web-3", experiment.PhaseDuring, experiment.Measurement{What: "not measured: there is no gateway"}).
+		measures(8, "web-4", experiment.PhaseDuring, pings(500, 0, 0.02018, 0.0204))
+	unfelt := experiment.Evidence{InForce: true, Felt: experiment.FeltNothing, What: "eth0: netem delay 20ms, 0 packets", Hint: "it sent nothing"}
+	t.add(8, experiment.Event{Kind: experiment.EventWarning, Action: 1, Message: "nothing ran into it at web-4: " + unfelt.What + "; " + unfelt.Hint})
+	return t.quickened(felt("912 packets"), felt("830 packets"), felt("912 packets"), unfelt, felt("17 packets"))
+}
+
+// cameBack is a latency on a container that was restarted while it was on.
+func cameBack() *tape {
+	t := slowed("web-1").values(3, 5, 1, 0.088, 2700).measures(5, "web-1", experiment.PhaseDuring, pings(200, 0, 0.02023, 0.0207))
+	t.plan(5, 1, "web-1").apply(5, 1, 2, "add netem at eth0 of web-1", "delete netem at eth0 of web-1")
+	again := t.events[len(t.events)-3].Plan
+	again.Targets[0].ID, again.Targets[0].PIDs[0].PID, again.Notes = "web-1 again", 5002, []string{"web-1: there is no IPv6 here"}
+	t.verified(5, 1, 2, felt("0 packets")).add(5, experiment.Event{
+		Kind: experiment.EventReinjected, Action: 1, Seconds: 0.0031, Message: "web-1 came back, and the fault is on it again",
+	})
+	t.values(5, 8, 1, 0.088, 2700).measures(8, "web-1 again", experiment.PhaseDuring, pings(300, 1, 0.02021, 0.0206))
+	t.add(8, experiment.Event{Kind: experiment.EventWarning, Action: 1, Message: "add netem at eth0 of web-1: the target left while the fault was on"})
+	return t.quickened(felt("400 packets"), felt("912 packets"))
+}
+
+// unfelt is a latency that nothing ran into.
+func unfelt() *tape {
+	t := slowed("web-1", "web-2").values(3, 8, 1, 0.031, 2981)
+	e := experiment.Evidence{InForce: true, Felt: experiment.FeltNothing, What: "0 of 912 packets matched", Hint: "port 5433 was asked for, and all went to 5432"}
+	t.verified(8, 1, 1, e).verified(8, 1, 2, e)
+	why := e.What + "; " + e.Hint
+	t.add(8, experiment.Event{Kind: experiment.EventMissed, Action: 1, Message: "nothing ran into it: web-1: " + why + " | web-2: " + why})
+	return t.quickened(e, e)
+}
+
+// cutOff was cut off before already, so that a fault has nothing to show.
+func cutOff() *tape {
+	t := steady(shop(slow), 1, 0.031, 2981).measures(3, "web", experiment.PhaseBefore, pings(5, 5, 0, 0)).plan(3, 1, "web").
+		apply(3, 1, 1, "drop", "stop dropping").injected(3, 1).phase(3, experiment.PhaseDuring, 3).values(3, 8, 1, 0.031, 2981).
+		measures(8, "web", experiment.PhaseDuring, pings(500, 500, 0, 0)).
+		measures(8, "web", "later", pings(1, 0, 1, 1)).measures(8, "nobody", "later", pings(1, 0, 1, 1))
+	return t.add(8, experiment.Event{Kind: experiment.EventMissed, Action: 1, Message: "its table is gone"}).quickened(felt("0 packets"))
+}
+
 // none is an experiment without checks.
 func none(actions ...experiment.ActionSummary) experiment.Summary {
 	return experiment.Summary{Actions: actions}
@@ -170,6 +266,11 @@ func scenarios() map[string]*tape {
 			takeBack(5, 0, experiment.CauseInterrupted, "interrupt").undone(5, 1).reverted(5, 1).end(5.1),
 		"residue":      residue(),
 		"not-injected": missed(),
+
+		"pass-measured":         measured(),
+		"pass-reinjected":       cameBack(),
+		"not-injected-unfelt":   unfelt(),
+		"not-injected-measured": cutOff(),
 		"error": steady(shop(freeze), 1, 0.031, 2981).plan(3, 1, "web").
 			add(3, experiment.Event{Kind: experiment.EventEnd, Error: "freeze web: open /sys/fs/cgroup/web/cgroup.freeze: permission denied"}),
 		"unfinished": frozen(shop(freeze), 1, 0.031, 2981).values(3, 4, 1, 0.031, 2981),

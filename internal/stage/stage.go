@@ -1,9 +1,9 @@
 // Package stage is what runs before the rest of the binary is initialised: the
-// guardian, and the server that forks containers, which must be small and
-// quick. It imports the standard library
-// only, and its path sorts before most of what Simian links in, so that its
-// init comes before theirs (Go initialises packages by import path among those
-// whose imports are ready).
+// guardian, the server that forks containers, and the helper that holds
+// packets, which must be small and quick. It imports the standard library, and
+// internal/queue, which does so too; its path sorts before most of what Simian
+// links in, so that its init comes before theirs (Go initialises packages by
+// import path among those whose imports are ready).
 package stage
 
 import (
@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/simianhq/simian/internal/queue"
 )
 
 // GuardianName is argv[0] of a guardian.
@@ -57,7 +59,13 @@ func parseOrder(args []string) (o Order, ok bool) {
 }
 
 func init() {
-	if len(os.Args) == 0 || os.Args[0] != GuardianName {
+	if len(os.Args) == 0 {
+		return
+	}
+	if os.Args[0] == queue.HelperName {
+		os.Exit(queue.Main())
+	}
+	if os.Args[0] != GuardianName {
 		return
 	}
 	order, ok := parseOrder(os.Args)

@@ -49,25 +49,13 @@ func (p *planner) table(m filter.Match, suffix string, act op.TableAct) (experim
 	return experiment.Step{Do: do, Undo: do.Gone()}, nil
 }
 
-// correlates tells whether something is asked for that netem does not do as it
-// says: it makes a correlated jitter from the low bits of an average, and what
-// is correlated happens less often than asked. (A correlated loss it can do, by
-// its Gilbert model.)
-func (p *planner) correlates() bool {
-	c := p.config
-	return c.Correlation > 0 || c.Duplicate.Correlation > 0 || c.Corrupt.Correlation > 0 || c.Reorder.Correlation > 0
-}
-
 // canNetem gives experiment.ErrUnsupported where this kernel lacks what netem
 // needs here.
 func (p *planner) canNetem() error {
-	if p.Backend == "" && p.correlates() {
-		return fmt.Errorf("netem does not keep to what is asked where it is correlated (backend: netem takes it as it is): %w", experiment.ErrUnsupported)
-	}
 	if err := op.CanNetem(p.host); err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{op.CheckNetem(p.config)}
 	if p.match.Egress && !p.match.Everything() {
 		errs = append(errs, op.CanPrio(p.host))
 	}

@@ -1,0 +1,7 @@
+package op
+
+// Notes implements experiment.Noted.
+func (t *Table) Notes() []string { return t.Match.Notes }
+
+// Notes implements experiment.Noted.
+func (q *Queue) Notes() []string { return q.Match.Notes }

@@ -1,0 +1,572 @@
+package op
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/filter"
+	"github.com/simianhq/simian/internal/impair"
+	"github.com/simianhq/simian/internal/proc"
+)
+
+func TestQueueDelays(t *testing.T) {
+	for _, address := range []string{farIP, farIP6} {
+		for _, c := range []struct {
+			d     filter.Direction
+			times time.Duration
+		}{{filter.Egress, 1}, {filter.Ingress, 1}, {filter.Both, 2}} {
+			t.Run(fmt.Sprintf("%s %s", c.d, address), func(t *testing.T) {
+				w := newWire(t)
+				p := w.pinger(t, address)
+				p.pings(t, 3, 0)
+				base := p.pings(t, 20, 0)
+				const delay = 20 * time.Millisecond
+				before := time.Now()
+				q := w.apply(t, w.queue(w.match(c.d), delayed(delay)))
+				t.Logf("in force after %s", time.Since(before))
+				list := p.pings(t, 40, 0)
+				t.Logf("without %s, with %s to %s, mean %s", mean(base), list[0], list[len(list)-1], mean(list))
+				if list[0] < c.times*delay || list[0] > c.times*delay+50*time.Millisecond {
+					t.Errorf("a round trip of %s at best", list[0])
+				}
+				e := verify(t, q)
+				if !e.InForce || e.Felt != experiment.FeltYes || e.Hint != "" {
+					t.Errorf("%+v", e)
+				}
+				t.Log(e.What)
+				undo(t, q)
+				if after := p.pings(t, 20, 0); after[0] > delay {
+					t.Errorf("a round trip of %s when it is over", after[0])
+				}
+			})
+		}
+	}
+}
+
+func verify(t testing.TB, q *Queue) experiment.Evidence {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	e, err := q.Verify(ctx)
+	must(t, err)
+	return e
+}
+
+// undo ends q twice, and sees that nothing is left.
+func undo(t testing.TB, q *Queue) {
+	t.Helper()
+	for range 2 {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		must(t, q.Gone().Apply(ctx))
+		cancel()
+	}
+	if e := verify(t, q.Gone()); !e.InForce {
+		t.Errorf("after the undo: %+v", e)
+	}
+}
+
+// state lists links and qdiscs of near.
+func (w *wire) state(t testing.TB) (list []string) {
+	t.Helper()
+	must(t, proc.Do(w.near.path(), func() error {
+		links, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			list = append(list, fmt.Sprint(l.Attrs().Index, l.Attrs().Name, l.Attrs().Flags&^net.FlagRunning, l.Attrs().MTU))
+		}
+		qdiscs, err := netlink.QdiscList(nil)
+		for _, q := range qdiscs {
+			list = append(list, q.Type()+q.Attrs().String())
+		}
+		fd, bad := openNft()
+		if bad != nil {
+			return bad
+		}
+		defer unix.Close(fd)
+		tables, bad := findTables(fd, "")
+		for _, t := range tables {
+			list = append(list, t.String())
+		}
+		return errors.Join(err, bad)
+	}))
+	return list
+}
+
+func TestQueueLeavesNothing(t *testing.T) {
+	w := newWire(t)
+	before := w.state(t)
+	q := w.apply(t, w.queue(w.match(filter.Both), delayed(5*time.Millisecond)))
+	must(t, q.Apply(context.Background())) // twice is once
+	if during := w.state(t); len(during) <= len(before) {
+		t.Errorf("nothing was made: %q", during)
+	}
+	undo(t, q)
+	if diff := cmp.Diff(before, w.state(t)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// stream sends a packet each millisecond from near to far, and notes when each
+// was sent, and which arrived.
+type stream struct {
+	sent    []time.Time
+	arrived []bool
+}
+
+func (w *wire) stream(t testing.TB, n int, at func(i int)) *stream {
+	t.Helper()
+	s := &stream{arrived: make([]bool, n)}
+	sink := w.far.socket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	must(t, unix.Bind(sink, &unix.SockaddrInet4{Port: 9002}))
+	source := w.near.socket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	must(t, unix.Connect(source, &unix.SockaddrInet4{Port: 9002, Addr: [4]byte(net.ParseIP(farIP).To4())}))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for b := make([]byte, 64); ; {
+			n, _, err := unix.Recvfrom(sink, b, 0)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil || n < 4 {
+				return
+			}
+			s.arrived[binary.BigEndian.Uint32(b)] = true
+		}
+	}()
+	for i := range n {
+		_, err := unix.Write(source, binary.BigEndian.AppendUint32(nil, uint32(i)))
+		must(t, err)
+		s.sent = append(s.sent, time.Now())
+		at(i)
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(200 * time.Millisecond)
+	_ = unix.Shutdown(sink, unix.SHUT_RDWR)
+	<-done
+	unix.Close(sink)
+	unix.Close(source)
+	return s
+}
+
+// gap is how long after when the first packet was sent from which on all
+// arrived.
+func (s *stream) gap(when time.Time) time.Duration {
+	last := len(s.sent)
+	for i := len(s.sent) - 1; i >= 0 && s.arrived[i]; i-- {
+		last = i
+	}
+	if last == len(s.sent) {
+		return time.Hour
+	}
+	return max(s.sent[last].Sub(when), 0)
+}
+
+func helperPID(t testing.TB, q *Queue) int {
+	t.Helper()
+	roots, _, err := q.cgroupRoots()
+	must(t, err)
+	members, err := host.CgroupMembers(filepath.Join(roots[0], q.Cgroup()))
+	must(t, err)
+	if len(members) != 1 {
+		t.Fatalf("%d processes in the helper's cgroup", len(members))
+	}
+	return members[0]
+}
+
+func TestQueueFailsOpen(t *testing.T) {
+	for _, d := range []filter.Direction{filter.Egress, filter.Both} {
+		t.Run(string(d), func(t *testing.T) {
+			w := newWire(t)
+			before := w.state(t)
+			w.pinger(t, farIP).pings(t, 2, 0)
+			q := w.apply(t, w.queue(w.match(d), delayed(20*time.Millisecond)))
+			pid := helperPID(t, q)
+			var killed time.Time
+			s := w.stream(t, 300, func(i int) {
+				if i == 150 {
+					killed = time.Now()
+					must(t, unix.Kill(pid, unix.SIGKILL))
+				}
+			})
+			t.Logf("the first packet that passes was sent %s after the kill", s.gap(killed))
+			if s.gap(killed) > time.Minute {
+				t.Error("traffic does not flow again")
+			}
+			e := verify(t, q)
+			if e.InForce || !strings.Contains(e.What, "killed") {
+				t.Errorf("%+v", e)
+			}
+			if diff := cmp.Diff(before, w.state(t)); diff != "" {
+				t.Error(diff)
+			}
+			undo(t, q)
+		})
+	}
+}
+
+// The runner is dead, or hangs, and its guardian takes back what it has read
+// in the journal.
+func TestQueueUndoneByAnother(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		t.Run(fmt.Sprintf("stopped %t", stopped), func(t *testing.T) {
+			w := newWire(t)
+			before := w.state(t)
+			q := w.apply(t, w.queue(w.match(filter.Both), delayed(20*time.Millisecond)))
+			if stopped {
+				must(t, unix.Kill(helperPID(t, q), unix.SIGSTOP))
+			}
+			theirs := *q
+			theirs.host = NewHost(proc.Host())
+			undo(t, &theirs)
+			if diff := cmp.Diff(before, w.state(t)); diff != "" {
+				t.Error(diff)
+			}
+			_, err := w.pinger(t, farIP).ping()
+			must(t, err)
+			undo(t, q)
+		})
+	}
+}
+
+// Where its parent's end of the socket is closed, as when the parent dies, the
+// helper ends.
+func TestQueueEndsWithItsParent(t *testing.T) {
+	w := newWire(t)
+	before := w.state(t)
+	q := w.apply(t, w.queue(w.match(filter.Both), delayed(20*time.Millisecond)))
+	held := q.held()
+	must(t, held.Close())
+	select {
+	case <-held.exited:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the helper goes on")
+	}
+	if diff := cmp.Diff(before, w.state(t)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestQueueTargetGone(t *testing.T) {
+	w := newWire(t)
+	q := w.apply(t, w.queue(w.match(filter.Both), delayed(20*time.Millisecond)))
+	held := q.held()
+	w.near.end()
+	select {
+	case <-held.exited: // or its devices would keep the namespace
+	case <-time.After(10 * time.Second):
+		t.Fatal("the helper goes on")
+	}
+	must(t, q.Gone().Apply(context.Background())) // its cgroup is there still
+	if err := q.Gone().Apply(context.Background()); !errors.Is(err, experiment.ErrGone) {
+		t.Errorf("the undo says %v", err)
+	}
+	if err := q.Apply(context.Background()); !errors.Is(err, experiment.ErrGone) {
+		t.Errorf("it is applied again with %v", err)
+	}
+}
+
+// Somebody removes what the rules forward to.
+func TestQueueDeviceRemoved(t *testing.T) {
+	w := newWire(t)
+	p := w.pinger(t, farIP)
+	p.pings(t, 2, 0)
+	q := w.apply(t, w.queue(w.match(filter.Both), delayed(20*time.Millisecond)))
+	held := q.held()
+	must(t, proc.Do(w.near.path(), func() error {
+		link, err := netlink.LinkByName(q.lanes()[0].device)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(link)
+	}))
+	select {
+	case <-held.exited:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the helper goes on")
+	}
+	p.pings(t, 1, 0)
+}
+
+// What waits when a queue is taken back arrives.
+func TestQueueSendsWhatItHolds(t *testing.T) {
+	w := newWire(t)
+	w.pinger(t, farIP).pings(t, 2, 0)
+	q := w.apply(t, w.queue(w.match(filter.Egress), delayed(time.Minute)))
+	sink := w.far.socket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	defer unix.Close(sink)
+	must(t, unix.Bind(sink, &unix.SockaddrInet4{Port: 9009}))
+	source := w.near.socket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	defer unix.Close(source)
+	const n = 100
+	for i := range n {
+		must(t, unix.Sendto(source, []byte{byte(i)}, 0, &unix.SockaddrInet4{Port: 9009, Addr: [4]byte(net.ParseIP(farIP).To4())}))
+	}
+	undo(t, q)
+	b := make([]byte, 16)
+	for i := range n {
+		if _, _, err := unix.Recvfrom(sink, b, unix.MSG_DONTWAIT); err != nil || b[0] != byte(i) {
+			t.Fatalf("packet %d: %d, %v", i, b[0], err)
+		}
+	}
+}
+
+func TestQueueAnotherLink(t *testing.T) {
+	w := newWire(t)
+	m := w.match(filter.Egress)
+	m.Links[0].Index += 100
+	q := w.queue(m, delayed(time.Millisecond))
+	if err := q.Apply(context.Background()); !errors.Is(err, experiment.ErrGone) {
+		t.Errorf("%v", err)
+	}
+	undo(t, q)
+}
+
+// count sends n packets to a port of far, and returns how many arrived, with
+// those that came twice, and how many were not as they were sent.
+func (w *wire) count(t testing.TB, port, n int) (arrived, spoilt int) {
+	t.Helper()
+	sink := w.far.socket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	defer unix.Close(sink)
+	must(t, unix.SetsockoptInt(sink, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20))
+	must(t, unix.SetsockoptInt(sink, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1))
+	must(t, unix.Bind(sink, &unix.SockaddrInet4{Port: port}))
+	source := w.near.socket(t, unix.AF_INET, unix.SOCK_DGRAM, 0)
+	defer unix.Close(source)
+	must(t, unix.Connect(source, &unix.SockaddrInet4{Port: port, Addr: [4]byte(net.ParseIP(farIP).To4())}))
+	payload := make([]byte, 600)
+	for i := range n {
+		_, err := unix.Write(source, payload)
+		must(t, err)
+		if i%100 == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	timeout := unix.NsecToTimeval(int64(500 * time.Millisecond))
+	must(t, unix.SetsockoptTimeval(sink, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout))
+	for b := make([]byte, 2048); ; {
+		n, _, err := unix.Recvfrom(sink, b, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return arrived, spoilt
+		}
+		arrived++
+		if !slices.Equal(b[:n], payload) {
+			spoilt++
+		}
+	}
+}
+
+func TestQueueChances(t *testing.T) {
+	const n = 5000
+	for _, c := range []struct {
+		name     string
+		cfg      impair.Config
+		min, max int
+	}{
+		{"loss", impair.Config{Loss: impair.Loss{Chance: impair.Chance{Percent: 20}}}, n * 76 / 100, n * 84 / 100},
+		{"duplicate", impair.Config{Delay: time.Millisecond, Duplicate: impair.Chance{Percent: 20}}, n * 116 / 100, n * 124 / 100},
+		{"jitter", impair.Config{Delay: 10 * time.Millisecond, Jitter: 5 * time.Millisecond}, n, n},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWire(t)
+			w.pinger(t, farIP).pings(t, 2, 0)
+			q := w.apply(t, w.queue(w.match(filter.Egress), c.cfg))
+			arrived, spoilt := w.count(t, 9003, n)
+			t.Logf("%d of %d arrived; %s", arrived, n, verify(t, q).What)
+			if arrived < c.min || arrived > c.max || spoilt != 0 {
+				t.Errorf("%d arrived, %d spoilt; want %d to %d, none", arrived, spoilt, c.min, c.max)
+			}
+		})
+	}
+}
+
+// A bit that is flipped shows in a checksum, of the link's header apart.
+func TestQueueCorrupts(t *testing.T) {
+	w := newWire(t)
+	w.pinger(t, farIP).pings(t, 2, 0)
+	q := w.apply(t, w.queue(w.match(filter.Egress), impair.Config{Corrupt: impair.Chance{Percent: 30}}))
+	const n = 3000
+	arrived, spoilt := w.count(t, 9004, n)
+	list, err := q.held().client.Stats()
+	must(t, err)
+	t.Logf("%d of %d arrived, %d spoilt; %+v", arrived, n, spoilt, list[0])
+	if c := list[0].Corrupted; c < n*25/100 || c > n*35/100 {
+		t.Errorf("%d of %d were corrupted", c, n)
+	}
+	if arrived < n*65/100 || arrived > n*75/100+spoilt {
+		t.Errorf("%d of %d arrived", arrived, n)
+	}
+}
+
+func TestQueueFilter(t *testing.T) {
+	w := newWire(t)
+	p := w.pinger(t, farIP)
+	p.pings(t, 2, 0)
+	m := w.match(filter.Egress)
+	m.Protocols, m.Ports = []uint8{unix.IPPROTO_UDP}, []filter.PortRange{{First: 9005, Last: 9005}}
+	q := w.apply(t, w.queue(m, impair.Config{Loss: impair.Loss{Chance: impair.Chance{Percent: 100}}}))
+	if arrived, _ := w.count(t, 9006, 200); arrived != 200 {
+		t.Errorf("%d of 200 to another port arrived", arrived)
+	}
+	if e := verify(t, q); !e.InForce || e.Felt != experiment.FeltNothing || e.Hint == "" {
+		t.Errorf("before anything matched: %+v", e)
+	}
+	if arrived, _ := w.count(t, 9005, 200); arrived != 0 {
+		t.Errorf("%d of 200 that match arrived", arrived)
+	}
+	if e := verify(t, q); e.Felt != experiment.FeltYes || !strings.Contains(e.What, "200 lost") {
+		t.Errorf("after all matched: %+v", e)
+	}
+	p.pings(t, 1, 0)
+}
+
+func TestQueueLimit(t *testing.T) {
+	w := newWire(t)
+	w.pinger(t, farIP).pings(t, 2, 0)
+	q := w.queue(w.match(filter.Egress), delayed(300*time.Millisecond))
+	q.Limit = 256 << 10
+	w.apply(t, q)
+	arrived, _ := w.count(t, 9007, 1000)
+	e := verify(t, q)
+	t.Logf("%d arrived; %s; %s", arrived, e.What, e.Hint)
+	if arrived < 100 || arrived > 500 || !strings.Contains(e.Hint, "raise limit") {
+		t.Errorf("%d of 1000 arrived: %+v", arrived, e)
+	}
+}
+
+// TCP goes through whole, and its large packets too.
+func TestQueueTCP(t *testing.T) {
+	for _, d := range []filter.Direction{filter.Egress, filter.Ingress, filter.Both} {
+		for _, cfg := range []impair.Config{delayed(2 * time.Millisecond), {Delay: 2 * time.Millisecond, Rate: 1e9}} {
+			t.Run(fmt.Sprintf("%s %s", d, cfg), func(t *testing.T) {
+				w := newWire(t)
+				q := w.apply(t, w.queue(w.match(d), cfg))
+				var got atomic.Int64
+				w.transfer(t, 4<<20, &got)
+				if got.Load() != 4<<20 {
+					t.Errorf("%d bytes arrived", got.Load())
+				}
+				t.Log(verify(t, q).What)
+			})
+		}
+	}
+}
+
+// transfer sends n bytes by TCP from near to far.
+func (w *wire) transfer(t testing.TB, n int, got *atomic.Int64) {
+	t.Helper()
+	address := &unix.SockaddrInet4{Port: 9008, Addr: [4]byte(net.ParseIP(farIP).To4())}
+	listener := w.far.socket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
+	defer unix.Close(listener)
+	must(t, unix.Bind(listener, address))
+	must(t, unix.Listen(listener, 1))
+	source := w.near.socket(t, unix.AF_INET, unix.SOCK_STREAM, 0)
+	timeout := unix.NsecToTimeval(int64(20 * time.Second))
+	must(t, unix.SetsockoptTimeval(source, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout))
+	must(t, unix.Connect(source, address))
+	sink, _, err := unix.Accept(listener)
+	must(t, err)
+	defer unix.Close(sink)
+	must(t, unix.SetsockoptTimeval(sink, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout))
+	go func() {
+		defer unix.Close(source)
+		for left := n; left > 0; {
+			sent, err := unix.Write(source, make([]byte, left))
+			if err != nil && err != unix.EINTR {
+				return
+			}
+			left -= max(sent, 0)
+		}
+	}()
+	for b := make([]byte, 1<<16); ; {
+		n, err := unix.Read(sink, b)
+		if n > 0 {
+			got.Add(int64(n))
+		} else if err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// Frames of a link without headers, such as a tunnel, are bare IP.
+func TestQueueBareLink(t *testing.T) {
+	w := newWire(t)
+	var tun *os.File
+	var m filter.Match
+	must(t, proc.Do(w.near.path(), func() (err error) {
+		if tun, err = openTAP("tun0", true, false); err != nil {
+			return err
+		}
+		index, err := setUp("tun0", "10.98.0.1/24")
+		m = filter.Match{Links: []filter.Link{{Name: "tun0", Index: index}}, Egress: true, Ingress: true}
+		return err
+	}))
+	defer tun.Close()
+	go reflect(tun)
+	p := w.pinger(t, "10.98.0.2")
+	p.pings(t, 2, 0)
+	q := w.apply(t, w.queue(m, delayed(10*time.Millisecond)))
+	if list := p.pings(t, 5, 0); list[0] < 20*time.Millisecond {
+		t.Errorf("a round trip of %s", list[0])
+	}
+	undo(t, q)
+}
+
+// reflect answers each ping that leaves by a TUN device.
+func reflect(tun *os.File) {
+	b := make([]byte, 2048)
+	for {
+		n, err := tun.Read(b)
+		if err != nil {
+			return
+		}
+		if ip := b[10:n]; len(ip) >= 28 && ip[0]>>4 == 4 && ip[9] == 1 && ip[20] == 8 {
+			var was [4]byte
+			copy(was[:], ip[12:16])
+			copy(ip[12:16], ip[16:20])
+			copy(ip[16:20], was[:])
+			ip[20] = 0
+			sum := binary.BigEndian.Uint16(ip[22:]) // of ICMP: type 8 less
+			next := uint32(sum) + 0x0800
+			binary.BigEndian.PutUint16(ip[22:], uint16(next+next>>16))
+			_, _ = tun.Write(b[:n])
+		}
+	}
+}
+
+func TestQueueData(t *testing.T) {
+	q := NewQueue(NewHost(host), experiment.Namespace{Inode: 4026533210, Cookie: 7}, "abcd23", 0,
+		filter.Match{Links: []filter.Link{{Name: "eth0", Index: 2}}, Egress: true},
+		impair.Config{Delay: 20 * time.Millisecond, Jitter: 5 * time.Millisecond}, 64<<20, 1)
+	for _, c := range []struct{ got, want string }{
+		{q.String(), "start helper queue in netns 4026533210 for eth0 egress: delay 20ms ±5ms uniform (cgroup simian-abcd23-q0)"},
+		{q.Gone().String(), "end helper queue in netns 4026533210 for eth0 (cgroup simian-abcd23-q0)"},
+		{strings.Join(q.Handles(), " "), "net:4026533210:7:eth0:queue"},
+		{q.lanes()[0].device, "smabcd23q0-0"},
+		{q.Table(), "simian_abcd23_q0"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%q, want %q", c.got, c.want)
+		}
+	}
+}
