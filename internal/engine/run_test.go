@@ -591,12 +591,15 @@ func TestInterrupted(t *testing.T) {
 			t.Fatalf("%d events only", events)
 		}
 		for n := 1; n < events; n++ {
-			interruptAt(t, n)
+			interruptAt(t, checked, n)
+		}
+		for n := range newLab(t, "web-1").run(attended).events[1:] {
+			interruptAt(t, attended, n+1)
 		}
 	})
 }
 
-func interruptAt(t *testing.T, n int) {
+func interruptAt(t *testing.T, spec string, n int) {
 	t.Helper()
 	l := newLab(t, "web-1", "db-1")
 	ctx, cancel := context.WithCancelCause(context.Background())
@@ -611,7 +614,7 @@ func interruptAt(t *testing.T, n int) {
 			t.Errorf("interrupted at event %d: step %d is applied at event %d", n, e.Step, seen)
 		}
 	})
-	o := l.runIn(ctx, checked)
+	o := l.runIn(ctx, spec)
 	must(t, o.err)
 	o.tidy(t)
 	switch last := o.tape(); {

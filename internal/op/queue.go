@@ -49,8 +49,8 @@ func (q *Queue) Gone() *Queue {
 // Table is the name of its nft table.
 func (q *Queue) Table() string { return fmt.Sprintf("simian_%s_q%d", q.Run, q.Number) }
 
-// Cgroup is the name of the helper's cgroup.
-func (q *Queue) Cgroup() string { return fmt.Sprintf("simian-%s-q%d", q.Run, q.Number) }
+// Cgroup is the name of the helper's cgroup: no two targets have one helper.
+func (q *Queue) Cgroup() string { return fmt.Sprintf("simian-%s-%d-q%d", q.Run, q.Net.Inode, q.Number) }
 
 // lane is one link and one direction.
 type lane struct {

@@ -1,6 +1,8 @@
 package latency
 
 import (
+	"errors"
+
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -90,10 +92,13 @@ type Rate struct {
 // UnmarshalJSONFrom implements json.UnmarshalerFrom.
 func (r *Rate) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	type fields Rate
-	if dec.PeekKind() == '"' {
+	switch dec.PeekKind() {
+	case '"':
 		return json.UnmarshalDecode(dec, &r.Rate)
+	case '{':
+		return json.UnmarshalDecode(dec, (*fields)(r))
 	}
-	return json.UnmarshalDecode(dec, (*fields)(r))
+	return errors.New("want a bit rate such as 10mbit, or fields")
 }
 
 // TypeName implements experiment.Typed.
@@ -101,10 +106,13 @@ func (Rate) TypeName() string { return "bit rate or fields" }
 
 // either reads a number into percent, and anything else into fields.
 func either(dec *jsontext.Decoder, percent *experiment.Percent, fields any) error {
-	if dec.PeekKind() == '0' {
+	switch dec.PeekKind() {
+	case '0':
 		return json.UnmarshalDecode(dec, percent)
+	case '{':
+		return json.UnmarshalDecode(dec, fields)
 	}
-	return json.UnmarshalDecode(dec, fields)
+	return errors.New("want a percentage: a number from 0 to 100, or fields")
 }
 
 func (c *Chance) config() impair.Chance {
