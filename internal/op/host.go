@@ -16,8 +16,9 @@ type Host struct {
 	FS proc.FS
 
 	mu    sync.Mutex
-	held  map[string]io.Closer // by the name of what was made
-	tried map[string]error     // what the kernel has, nil, and what not: see can
+	held  map[string]io.Closer  // by the name of what was made
+	tried map[string]error      // what the kernel has, nil, and what not: see can
+	nft   map[string]nftAbility // by the shape of a table
 }
 
 // NewHost returns a Host that holds nothing.

@@ -39,6 +39,45 @@ func FreeTableName(h *Host, ns experiment.Namespace, run experiment.RunID) (name
 // what this kernel can't do but there is another way for: Plain, NoEgress. For
 // the rest it gives experiment.ErrUnsupported with the kernel's own reason.
 func CheckNft(t *Table) error {
+	t.host.mu.Lock()
+	defer t.host.mu.Unlock()
+	key := t.shape()
+	known, ok := t.host.nft[key]
+	if !ok {
+		known.err = checkNft(t)
+		known.plain, known.noEgress = t.Plain, t.NoEgress
+		if t.host.nft == nil {
+			t.host.nft = map[string]nftAbility{}
+		}
+		t.host.nft[key] = known
+	}
+	t.Plain, t.NoEgress = known.plain, known.noEgress
+	return known.err
+}
+
+// nftAbility is what a kernel makes of tables of one shape.
+type nftAbility struct {
+	plain, noEgress bool
+	err             error
+}
+
+// shape is the same for tables that ask the same of a kernel.
+func (t *Table) shape() string {
+	m := &t.Match
+	shape := fmt.Sprint(t.Act.Kind, t.Act.Percent > 0, t.Act.Mark > 0, t.Plain, t.NoEgress, m.Egress, m.Ingress, m.Percent > 0)
+	for _, c := range []filter.Criteria{m.Criteria, m.Except} {
+		shape += fmt.Sprint(len(c.Protocols) > 0, len(c.Ports) > 0, len(c.SourcePorts) > 0)
+		for _, p := range c.Far[:min(len(c.Far), 1)] {
+			shape += fmt.Sprint(p.Addr().Is4())
+		}
+		for _, p := range c.Far[max(0, len(c.Far)-1):] {
+			shape += fmt.Sprint(p.Addr().Is4())
+		}
+	}
+	return shape
+}
+
+func checkNft(t *Table) error {
 	return scratch(func() error {
 		for {
 			refused, err := t.try()

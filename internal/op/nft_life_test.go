@@ -343,7 +343,7 @@ func TestNftCheck(t *testing.T) {
 	if unix.Geteuid() != 0 {
 		t.Skip("network namespaces can be made by root only")
 	}
-	table := Table{Name: "simian_test_1", Match: rich(), Act: TableAct{Kind: ActDrop, Percent: 1}}
+	table := Table{Name: "simian_test_1", Match: rich(), Act: TableAct{Kind: ActDrop, Percent: 1}, host: NewHost(host)}
 	table.Match.Links = []filter.Link{{Name: "eth0", Index: 1 << 20}}
 	table.Match.Far = append(table.Match.Far, many(10_000)...)
 	slices.SortFunc(table.Match.Far, func(a, b netip.Prefix) int { return a.Compare(b) })

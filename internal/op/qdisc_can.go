@@ -79,7 +79,7 @@ func (h *Host) can(kind string, try func(c *tcConn) error) error {
 // notHere makes an ErrUnsupported of what the kernel says of a kind that it
 // does not know. Other errors stay what they are.
 func notHere(kind string, err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("this kernel has no %s: %w: %w", kind, err, experiment.ErrUnsupported)
 	}
 	if err != nil {

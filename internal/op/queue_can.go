@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/filter"
 	"github.com/simianhq/simian/internal/proc"
@@ -38,26 +40,31 @@ func CheckQueue(q *Queue) error {
 	if err := CheckNft(NewTable(q.host, q.Net, q.Table(), m, TableAct{Kind: ActFwd, Mark: q.mark()})); err != nil {
 		return err
 	}
-	err := scratch(func() error {
-		lo, err := linkIndex("lo")
-		if err != nil {
-			return err
-		}
-		small := *q
-		small.Match.Links = []filter.Link{{Name: "lo", Index: lo}}
-		for _, l := range small.lanes() {
-			d, err := small.openDevice(l)
-			if err != nil {
-				return err
-			}
-			d.close()
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, experiment.ErrUnsupported) {
-		err = fmt.Errorf("%w: %w", err, experiment.ErrUnsupported)
+	if err := q.host.can("TAP devices", func(*tcConn) error { return tryTAP() }); err != nil || !m.Ingress {
+		return err
+	}
+	return q.host.can("clsact and BPF classifiers", tryRedirect)
+}
+
+// tryTAP opens what TAP devices are made with. None is made: to remove it
+// again would take longer than all the rest of a plan.
+func tryTAP() error {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/net/tun: %w", err)
+	}
+	defer unix.Close(fd)
+	features, err := unix.IoctlGetUint32(fd, unix.TUNGETFEATURES)
+	if err == nil && features&unix.IFF_VNET_HDR == 0 {
+		err = errors.New("they know no virtio header")
 	}
 	return err
+}
+
+// tryRedirect does to lo what an ingress TAP needs.
+func tryRedirect(*tcConn) error {
+	d := &device{lane: lane{device: "lo", link: filter.Link{Name: "lo", Index: loopback}}, index: loopback}
+	return d.redirect(1)
 }
 
 // CanQueue is CheckQueue for both directions, and no filter.
