@@ -1,7 +1,7 @@
 export CGO_ENABLED ?= 0
 SIMIAN := bin/simian
 
-.PHONY: build demo quickstart test docker-test lab vm race lint fmt bench bench-launch soak fuzz clean
+.PHONY: build demo quickstart test docker-test lab vm race lint fmt bench bench-launch bench-latency soak fuzz clean
 
 build: ## one static binary, bin/simian
 	go build -trimpath -o $(SIMIAN) ./cmd/simian
@@ -16,6 +16,7 @@ quickstart: build ## without root: a service of three processes, one of them fro
 test: ## all tests, on the real kernel; those that need root say so when they are skipped
 	cd examples/quickstart && go test ./...
 	cd examples/shop && go test ./...
+	cd bench/latency && go test ./...
 	go test ./...
 
 docker-test: ## the tests that compare with Docker and containerd, beside daemons of their own
@@ -49,6 +50,14 @@ bench: build ## the figures of the README
 bench-launch: build ## containers launched by Simian, crun, runc, bwrap and Docker
 	sh examples/shop/build.sh
 	go run ./bench/launch -simian $(SIMIAN)
+
+bench-latency: build ## how exact delay, loss, jitter and rates are, here and on the second kernel: docs/accuracy.md
+	cd bench/latency && go build -trimpath -o ../../bin/bench-latency .
+	bin/bench-latency -simian $(SIMIAN) -v -o bin/latency-host.json
+	bin/bench-latency -pack bin/latency-tools
+	go run ./test/vm -v -timeout 30m -with $(SIMIAN) -with bin/bench-latency -with bin/latency-tools \
+		-out bin/latency-vm.json -exec 'bin/bench-latency -v -tools bin/latency-tools'
+	bin/bench-latency -report bin/latency-host.json,bin/latency-vm.json -to docs/accuracy.md
 
 soak: build ## hundreds of runs, each killed at a random moment
 	go run ./test/soak -simian $(SIMIAN)

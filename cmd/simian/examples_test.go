@@ -72,6 +72,10 @@ func TestShop(t *testing.T) {
 		{"recommendations-down-no-fallback", experiment.Fail},
 		{"catalog-frozen", experiment.Pass},
 		{"bus-restart", experiment.Pass},
+		{"recommendations-slow", experiment.Pass},
+		{"catalog-slow", experiment.Fail},
+		{"bus-lossy", experiment.Pass},
+		{"orders-partitioned", experiment.Pass},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l.t = t
