@@ -66,7 +66,7 @@ func Choose(fs proc.FS, ns experiment.Namespace, m filter.Match) (Gauge, string)
 	if g.Addr = single(m.Far); g.Addr.IsValid() {
 		return g, ""
 	}
-	if len(m.Far) > 0 || g.Port != 0 {
+	if g.Port != 0 {
 		return Gauge{}, "not measured: the filter names no single host"
 	}
 	var links []int
@@ -74,11 +74,19 @@ func Choose(fs proc.FS, ns experiment.Namespace, m filter.Match) (Gauge, string)
 		links = append(links, l.Index)
 	}
 	addr, err := fs.Gateway(ns, links...)
-	if err != nil {
+	switch {
+	case err != nil:
 		return Gauge{}, "not measured: no gateway, and no neighbour to ask"
+	case len(m.Far) > 0 && !within(m.Far, addr), within(m.Except.Far, addr):
+		return Gauge{}, "not measured: the filter names no single host, and leaves the gateway or neighbour out"
 	}
 	g.Addr = addr
 	return g, ""
+}
+
+// within tells whether a range holds the address.
+func within(ranges []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(addr.WithZone("")) })
 }
 
 func takes(protocols []uint8, p uint8) bool {
