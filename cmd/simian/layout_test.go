@@ -16,8 +16,9 @@ const module = "github.com/simianhq/simian/"
 
 // only says where a dependency may be used, besides in tests.
 var only = map[string][]string{
-	"github.com/vishvananda/netlink":         {"internal/op", "internal/proc", "internal/labnet", "bench/launch"},
-	"github.com/google/nftables":             {"internal/op", "internal/proc"},
+	"github.com/vishvananda/netlink":         {"internal/op", "internal/proc", "internal/labnet", "bench/launch", "test/soak"},
+	"github.com/google/nftables":             {"test/soak"},
+	"go4.org/netipx":                         {"internal/filter"},
 	"github.com/containerd/cgroups":          {"internal/op", "internal/proc", "internal/box"},
 	"github.com/containerd/containerd":       {"internal/image"},
 	"github.com/moby/moby":                   {"internal/image"},
