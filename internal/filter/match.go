@@ -138,7 +138,9 @@ func (r *matcher) criteria(ctx context.Context, e *Exclude, c *Criteria, prefix 
 	if err != nil {
 		return nil, err
 	}
-	c.Far = set.Prefixes()
+	if far := set.Prefixes(); len(far) > 0 { // as a journal gives it back
+		c.Far = far
+	}
 	return set, nil
 }
 

@@ -54,53 +54,102 @@ func Choose(fs proc.FS, ns experiment.Namespace, m filter.Match) (Gauge, string)
 	if m.Percent > 0 {
 		return Gauge{}, "not measured: a share of flows may spare the measurement"
 	}
-	g := Gauge{Net: ns}
-	ported := len(m.Ports) > 0 || len(m.SourcePorts) > 0
-	switch icmp := takes(m.Protocols, unix.IPPROTO_ICMP); {
-	case !ported && icmp:
-	case len(m.SourcePorts) > 0 || !takes(m.Protocols, unix.IPPROTO_TCP) || len(m.Ports) == 0:
+	port, ok := portOf(m)
+	if !ok {
 		return Gauge{}, "not measured: the filter matches neither ICMP nor TCP connections that are made here"
-	default:
-		g.Port = m.Ports[0].First
 	}
-	if g.Addr = single(m.Far); g.Addr.IsValid() {
-		return g, ""
+	addr, none := farEnd(fs, ns, m, port != 0)
+	if none != "" {
+		return Gauge{}, "not measured: " + none
 	}
-	if g.Port != 0 {
-		return Gauge{}, "not measured: the filter names no single host"
+	return Gauge{Net: ns, Addr: addr, Port: port}, ""
+}
+
+// ephemeral is where the kernel begins to give ports to connections that are
+// made (net.ipv4.ip_local_port_range, ip-sysctl).
+const ephemeral = 32768
+
+// portOf returns a port of the far end that m matches TCP connections to, or 0
+// where it matches ICMP; false where neither is so.
+func portOf(m filter.Match) (port uint16, ok bool) {
+	takes := func(p uint8) bool {
+		return (len(m.Protocols) == 0 || slices.Contains(m.Protocols, p)) && !slices.Contains(m.Except.Protocols, p)
 	}
-	var links []int
-	for _, l := range m.Links {
-		links = append(links, l.Index)
-	}
-	addr, err := fs.Gateway(ns, links...)
+	spared := slices.ContainsFunc(m.Except.SourcePorts, func(r filter.PortRange) bool { return r.Last >= ephemeral })
 	switch {
-	case err != nil:
-		return Gauge{}, "not measured: no gateway, and no neighbour to ask"
-	case len(m.Far) > 0 && !within(m.Far, addr), within(m.Except.Far, addr):
-		return Gauge{}, "not measured: the filter names no single host, and leaves the gateway or neighbour out"
+	case len(m.Ports)+len(m.SourcePorts) == 0 && takes(unix.IPPROTO_ICMP):
+		return 0, true
+	case len(m.SourcePorts) > 0 || spared || !takes(unix.IPPROTO_TCP):
+		return 0, false
 	}
-	g.Addr = addr
-	return g, ""
-}
-
-// within tells whether a range holds the address.
-func within(ranges []netip.Prefix, addr netip.Addr) bool {
-	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(addr.WithZone("")) })
-}
-
-func takes(protocols []uint8, p uint8) bool {
-	return len(protocols) == 0 || slices.Contains(protocols, p)
-}
-
-// single returns the first range that is one address.
-func single(far []netip.Prefix) netip.Addr {
-	for _, p := range far {
-		if p.IsSingleIP() {
-			return p.Addr()
+	for _, r := range m.Ports {
+		for p := max(int(r.First), 1); p <= int(r.Last); p++ {
+			if !slices.ContainsFunc(m.Except.Ports, func(x filter.PortRange) bool { return int(x.First) <= p && p <= int(x.Last) }) {
+				return uint16(p), true
+			}
 		}
 	}
-	return netip.Addr{}
+	return 0, false
+}
+
+// farEnd returns whom to measure the way to, or why there is nobody. Only a
+// host that the filter names can be expected to have a certain port.
+func farEnd(fs proc.FS, ns experiment.Namespace, m filter.Match, ported bool) (netip.Addr, string) {
+	links, err := fs.Links(ns)
+	if err != nil {
+		return netip.Addr{}, "the target's links can't be read: " + err.Error()
+	}
+	fits := func(a netip.Addr) bool { return !a.IsMulticast() && !within(m.Except.Far, a) && reached(links, m.Links, a) }
+	for _, p := range m.Far {
+		if a := zoned(p.Addr(), m.Links); p.IsSingleIP() && fits(a) {
+			return a, ""
+		}
+	}
+	var meant []int
+	for _, l := range m.Links {
+		meant = append(meant, l.Index)
+	}
+	addr, err := fs.Gateway(ns, meant...)
+	switch {
+	case ported || len(m.Far) > 0 && (err != nil || !within(m.Far, addr)):
+		return addr, "the filter names no single host"
+	case err != nil:
+		return addr, "no gateway, and no neighbour to ask"
+	case !fits(addr):
+		return addr, fmt.Sprintf("%s, the gateway or a neighbour, is excluded", addr)
+	}
+	return addr, ""
+}
+
+// within tells whether an address is in one of the ranges.
+func within(ranges []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(a.WithZone("")) })
+}
+
+// reached tells whether a target with these links can talk to a, by one of
+// those meant as far as can be told: to itself it talks over lo.
+func reached(links []proc.Link, meant []filter.Link, a netip.Addr) bool {
+	self := a.IsLoopback()
+	speaks := false
+	for _, l := range links {
+		for _, p := range l.Addresses {
+			own := p.Addr()
+			self = self || own == a.WithZone("")
+			speaks = speaks || own.Is4() == a.Is4() && !l.Loopback && (own.Is4() || own.IsLinkLocalUnicast() == a.IsLinkLocalUnicast())
+		}
+	}
+	if self {
+		return slices.ContainsFunc(links, func(l proc.Link) bool { return l.Loopback && slices.Contains(meant, filter.Link{Name: l.Name, Index: l.Index}) })
+	}
+	return speaks
+}
+
+// zoned gives a link-local address its link, where there is one only.
+func zoned(a netip.Addr, links []filter.Link) netip.Addr {
+	if a.Is6() && a.IsLinkLocalUnicast() && len(links) == 1 {
+		return a.WithZone(links[0].Name)
+	}
+	return a
 }
 
 // Measure measures t's path as experiment.Measurer says.
@@ -135,6 +184,9 @@ func (c *Choices) Measure(ctx context.Context, t experiment.Target, p experiment
 // untilGone ends a measurement when its target is gone: an open socket would
 // keep the target's network namespace.
 func (c *Choices) untilGone(ctx context.Context, cancel context.CancelFunc, t experiment.Target) {
+	if len(t.PIDs) == 0 { // nobody here knows
+		return
+	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for slices.ContainsFunc(t.PIDs, c.fs.Alive) {
@@ -160,7 +212,8 @@ func (c *Choices) besides(ctx context.Context, made choice, p experiment.Phase, 
 	var later []string
 	for _, l := range links {
 		known := slices.ContainsFunc(made.links, func(k filter.Link) bool { return k.Index == l.Index })
-		if !known && l.Up && !l.Loopback && !strings.HasPrefix(l.Name, "sm") {
+		own := strings.HasPrefix(l.Name, "sm") && (l.Kind == "ifb" || l.Kind == "tuntap") // this run's, or another's
+		if !known && l.Up && !l.Loopback && !own {
 			later = append(later, l.Name)
 		}
 	}

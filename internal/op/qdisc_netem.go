@@ -256,6 +256,9 @@ func bits(rate float64) string {
 	return fmt.Sprintf("%.6gbit", rate)
 }
 
+// longestBurst is 2³² ticks of 64 ns, or a little less.
+const longestBurst = 270 * time.Second
+
 // CheckNetem gives ErrUnsupported, and says why, where netem cannot do c. It
 // takes a correlation of delays, but draws from a table, and between two
 // bounds, by the remainder of a random number (tabledist of sch_netem.c), in
@@ -271,6 +274,8 @@ func CheckNetem(c impair.Config) error {
 		why = "a rate below 8 bits per second"
 	case c.Burst > 0 && (c.Overhead < 0 || c.Overhead > math.MaxUint16):
 		why = fmt.Sprintf("an overhead of %d bytes with a burst: that is tbf's, 0 to 65535", c.Overhead)
+	case c.Burst > 0 && float64(c.Burst+c.Overhead)*8/c.Rate > longestBurst.Seconds():
+		why = fmt.Sprintf("a burst that lasts longer than %s at the rate: tbf tells its time in 32 bits", longestBurst)
 	default:
 		return nil
 	}

@@ -2,6 +2,7 @@ package op
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -16,14 +17,18 @@ import (
 func (q *Qdisc) Verify(context.Context) (experiment.Evidence, error) {
 	var e experiment.Evidence
 	err := q.inside(func(c *tcConn) error {
-		if _, err := c.attrsOf(q.Link.Index); err != nil {
+		_, err := c.attrsOf(q.Link.Index)
+		if q.Remove && errors.Is(err, experiment.ErrGone) { // an ifb of this run, which was removed next
+			e = experiment.Evidence{InForce: true, What: fmt.Sprintf("link %s is gone, with all that stood on it", q.Link.Name)}
+			return nil
+		}
+		if err != nil {
 			return fmt.Errorf("look at link %s: %w", q.Link.Name, err)
 		}
 		check := q.inForce
 		if q.Remove {
 			check = q.takenBack
 		}
-		var err error
 		e, err = check(c)
 		return err
 	})

@@ -1,11 +1,14 @@
 package op
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -116,7 +119,7 @@ func benchUDP(b *testing.B, delay time.Duration, d filter.Direction, rate int) {
 	_ = flood(source, 1000, 50*time.Millisecond) // neighbours find each other
 	time.Sleep(2*delay + 50*time.Millisecond)
 	for b.Loop() {
-		before, start := got.Load(), time.Now()
+		before, cpu, start := got.Load(), helperCPU(b, q), time.Now()
 		sent := flood(source, rate, 2*time.Second)
 		took := time.Since(start)
 		time.Sleep(delay + 300*time.Millisecond)
@@ -124,6 +127,9 @@ func benchUDP(b *testing.B, delay time.Duration, d filter.Direction, rate int) {
 		b.ReportMetric(float64(sent)/took.Seconds(), "offered/s")
 		b.ReportMetric(float64(arrived)/took.Seconds(), "arrived/s")
 		b.ReportMetric(100*float64(sent-arrived)/float64(sent), "%lost")
+		if q != nil {
+			b.ReportMetric(float64((helperCPU(b, q)-cpu).Microseconds())/float64(sent), "us-cpu/packet")
+		}
 	}
 	if q != nil {
 		b.Log(q.stats(b))
@@ -131,6 +137,19 @@ func benchUDP(b *testing.B, delay time.Duration, d filter.Direction, rate int) {
 	}
 	_ = unix.Shutdown(sink, unix.SHUT_RDWR)
 	<-done
+}
+
+// helperCPU is the time that the helper has spent so far.
+func helperCPU(b *testing.B, q *Queue) time.Duration {
+	if q == nil {
+		return 0
+	}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", helperPID(b, q)))
+	must(b, err)
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')'):]))
+	user, _ := strconv.Atoi(fields[12])
+	system, _ := strconv.Atoi(fields[13])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
 }
 
 type testMessage struct {

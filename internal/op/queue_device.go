@@ -8,7 +8,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -37,7 +36,9 @@ type device struct {
 	lane
 	index    int
 	header   int
+	merge    bool     // datagrams may be sent as one that is yet to be cut
 	tap, out *os.File // out is nil for ingress
+	stamp    *ebpf.Map
 }
 
 func (d *device) close() {
@@ -45,6 +46,9 @@ func (d *device) close() {
 		if f != nil {
 			f.Close()
 		}
+	}
+	if d.stamp != nil {
+		d.stamp.Close()
 	}
 }
 
@@ -67,14 +71,19 @@ func (q *Queue) openDevice(l lane) (d *device, err error) {
 			d.close()
 		}
 	}()
-	if d.tap, err = openTAP(l.device, d.header == 0, wholesale(q.Impair)); err != nil {
+	if d.tap, err = openTAP(l.device, d.header == 0); err != nil {
 		return nil, err
+	}
+	if wholesale(q.Impair) {
+		if d.merge, err = offload(d.tap); err != nil {
+			return nil, fmt.Errorf("set offloads of %s: %w", l.device, err)
+		}
 	}
 	if err := d.configure(link.Attrs().MTU); err != nil {
 		return nil, fmt.Errorf("set up %s: %w", l.device, err)
 	}
-	if l.ingress {
-		return d, d.redirect(q.mark())
+	if err := d.attach(q.mark()); err != nil || l.ingress {
+		return d, err
 	}
 	d.out, err = openSender(l.link.Index, q.mark())
 	return d, err
@@ -99,7 +108,7 @@ type ifreq struct {
 // openTAP makes a TAP device, or a TUN device for a link without headers, that
 // goes when the file is closed. Each frame has a struct virtio_net_hdr before
 // it.
-func openTAP(name string, bare, offload bool) (*os.File, error) {
+func openTAP(name string, bare bool) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) {
 		return nil, fmt.Errorf("open /dev/net/tun: %w: this kernel has no TAP devices: %w", err, experiment.ErrUnsupported)
@@ -117,13 +126,17 @@ func openTAP(name string, bare, offload bool) (*os.File, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make device %s: %w", name, err)
 	}
-	if offload && unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tunOffloads|tunUSO) != nil {
-		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tunOffloads); err != nil {
-			unix.Close(fd)
-			return nil, fmt.Errorf("set offloads of %s: %w", name, err)
-		}
-	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// offload makes a TAP take packets that are yet to be cut, and tells whether
+// datagrams of UDP may be among them.
+func offload(tap *os.File) (udp bool, err error) {
+	fd := int(tap.Fd())
+	if unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tunOffloads|tunUSO) == nil {
+		return true, nil
+	}
+	return false, unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, tunOffloads)
 }
 
 func ioctl(fd int, request uint, arg unsafe.Pointer) error {
@@ -190,54 +203,20 @@ func openSender(index int, mark uint32) (*os.File, error) {
 	return f, nil
 }
 
-// redirect makes what the helper writes into the TAP come in by the link: a
-// BPF program at the TAP's own ingress marks it and gives it to the link.
-func (d *device) redirect(mark uint32) error {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "simian_queue", Type: ebpf.SchedCLS, License: "GPL",
-		Instructions: asm.Instructions{
-			asm.Mov.Imm32(asm.R2, int32(mark)),
-			asm.StoreMem(asm.R1, markOffset, asm.R2, asm.Word), // a constant can be stored there since Linux 6.8 only
-			asm.Mov.Imm(asm.R1, int32(d.link.Index)),
-			asm.Mov.Imm(asm.R2, bpfIngress),
-			asm.FnRedirect.Call(),
-			asm.Return(),
-		},
-	})
-	if err != nil {
-		return fmt.Errorf("load the BPF program of %s: %w", d.device, err)
-	}
-	defer program.Close() // the filter keeps it
-	at := netlink.QdiscAttrs{LinkIndex: d.index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}
-	if err := netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: at}); err != nil {
-		return fmt.Errorf("add clsact to %s: %w", d.device, err)
-	}
-	err = netlink.FilterAdd(&netlink.BpfFilter{
-		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: d.index, Parent: netlink.HANDLE_MIN_INGRESS, Handle: 1, Priority: 1, Protocol: unix.ETH_P_ALL,
-		},
-		Fd: program.FD(), Name: "simian_queue", DirectAction: true,
-	})
-	if err != nil {
-		return fmt.Errorf("add a filter to %s: %w", d.device, err)
-	}
-	return nil
-}
-
-// Of include/uapi/linux/bpf.h: the mark in struct __sk_buff, and
-// BPF_F_INGRESS.
-const (
-	markOffset = 8
-	bpfIngress = 1
-)
-
 // order is what the helper is told of d, and the files that come with it, of
 // which the first has this place.
-func (d *device) order(place int) (queue.Lane, []int) {
-	l := queue.Lane{Link: d.link.Name, Index: d.link.Index, Ingress: d.ingress, Header: d.header, TAP: place, Out: -1}
-	if d.out == nil {
-		return l, []int{int(d.tap.Fd())}
+func (d *device) order(place int) (l queue.Lane, files []int) {
+	l = queue.Lane{Link: d.link.Name, Index: d.link.Index, Ingress: d.ingress, Header: d.header, Merge: d.merge && d.header > 0, Out: -1, Stamp: -1}
+	add := func(fd int) int {
+		files = append(files, fd)
+		return place + len(files) - 1
 	}
-	l.Out = place + 1
-	return l, []int{int(d.tap.Fd()), int(d.out.Fd())}
+	l.TAP = add(int(d.tap.Fd()))
+	if d.out != nil {
+		l.Out = add(int(d.out.Fd()))
+	}
+	if d.stamp != nil {
+		l.Stamp = add(d.stamp.FD())
+	}
+	return l, files
 }

@@ -6,11 +6,13 @@ import (
 	"unsafe"
 )
 
-// batch is packets that are about to be sent.
+// batch is packets that are about to be sent, and the messages that they are
+// sent as: some packets may share one (see merge.go).
 type batch struct {
 	packets  [sendBatch]packet
-	vectors  [2 * sendBatch]syscall.Iovec
 	messages [sendBatch]mmsghdr
+	ends     [sendBatch]int // by message: the first packet that is not in it
+	vectors  [2 * sendBatch]syscall.Iovec
 	names    [2]syscall.RawSockaddrLinklayer // for links without a header: IPv4, IPv6
 }
 
@@ -30,10 +32,11 @@ func (p *plane) send(l *lane, now int64) (total int) {
 		if n == 0 {
 			return total
 		}
+		m := p.assemble(l, n)
 		if l.Out < 0 {
-			p.writeBack(l, n)
+			p.writeBack(l, m)
 		} else {
-			p.sendOn(l, n)
+			p.sendOn(l, m)
 		}
 		for i := range n {
 			p.arena.give(l.out.packets[i].head)
@@ -52,25 +55,43 @@ func (p *plane) fill(l *lane, now int64) (n int) {
 			break
 		}
 		b.packets[n] = l.hold.take()
-		p.prepare(b, n)
 		l.note(&b.packets[n], now)
 		n++
 	}
 	return n
 }
 
-// prepare points a message at a packet's bytes.
-func (p *plane) prepare(b *batch, n int) {
-	k, v := &b.packets[n], b.vectors[2*n:2*n+2]
-	v[0] = iovec(p.arena.bytes(k.head))
-	m := &b.messages[n].Msghdr
-	m.Iov, m.Iovlen = &v[0], 1
-	if rest := int(k.size) - small.bytes(); rest <= 0 {
-		v[0].SetLen(int(k.size))
-	} else {
-		v[1] = iovec(p.arena.bytes(k.tail)[:rest])
-		m.Iovlen = 2
+// assemble makes messages of the first n packets, and returns how many.
+func (p *plane) assemble(l *lane, n int) (m int) {
+	b, used := l.out, 0
+	for at := 0; at < n; m++ {
+		h := &b.messages[m].Msghdr
+		h.Iov = &b.vectors[used]
+		vectors := p.whole(b, &b.packets[at], used)
+		first := at
+		at++
+		if l.Merge {
+			more := p.merge(b, first, n, used+1)
+			at += more
+			vectors += more
+		}
+		h.Iovlen = uint64(vectors)
+		used += vectors
+		b.ends[m] = at
 	}
+	return m
+}
+
+// whole points vectors at all bytes of a packet, and returns how many.
+func (p *plane) whole(b *batch, k *packet, used int) int {
+	rest := int(k.size) - small.bytes()
+	if rest <= 0 {
+		b.vectors[used] = iovec(p.arena.bytes(k.head)[:k.size])
+		return 1
+	}
+	b.vectors[used] = iovec(p.arena.bytes(k.head))
+	b.vectors[used+1] = iovec(p.arena.bytes(k.tail)[:rest])
+	return 2
 }
 
 // note counts what is being sent.
@@ -87,14 +108,20 @@ func (l *lane) note(k *packet, now int64) {
 	l.stats.SentBytes += int64(k.size) - vnetHeader
 }
 
-// refuse counts one that was not sent after all.
-func (l *lane) refuse(k *packet) {
-	l.stats.Sent--
-	l.stats.SentBytes -= int64(k.size) - vnetHeader
-	l.stats.Refused++
+// refuse counts a message that was not sent after all.
+func (l *lane) refuse(m int) {
+	first := 0
+	if m > 0 {
+		first = l.out.ends[m-1]
+	}
+	for i := first; i < l.out.ends[m]; i++ {
+		l.stats.Sent--
+		l.stats.SentBytes -= int64(l.out.packets[i].size) - vnetHeader
+		l.stats.Refused++
+	}
 }
 
-// sendOn sends the first n packets of the batch out by the link.
+// sendOn sends the first n messages of the batch out by the link.
 func (p *plane) sendOn(l *lane, n int) {
 	b := l.out
 	if l.Header == 0 {
@@ -106,7 +133,7 @@ func (p *plane) sendOn(l *lane, n int) {
 			continue
 		}
 		if errno != 0 { // that of the first; those before it went with the call before
-			l.refuse(&b.packets[at])
+			l.refuse(at)
 			sent = 1
 		}
 		at += sent
@@ -114,6 +141,7 @@ func (p *plane) sendOn(l *lane, n int) {
 }
 
 // address says what protocol a packet is of, where no header of the link does.
+// Nothing is merged there.
 func (p *plane) address(l *lane, n int) {
 	for i := range n {
 		name := &l.out.names[0]
@@ -126,12 +154,12 @@ func (p *plane) address(l *lane, n int) {
 	}
 }
 
-// writeBack writes the first n packets into the TAP that they came from.
+// writeBack writes the first n messages into the TAP that they came from.
 func (p *plane) writeBack(l *lane, n int) {
 	for i := range n {
 		m := &l.out.messages[i].Msghdr
 		if errno := writev(l.TAP, m.Iov, int(m.Iovlen)); errno != 0 {
-			l.refuse(&l.out.packets[i])
+			l.refuse(i)
 		}
 	}
 }

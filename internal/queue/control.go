@@ -176,8 +176,10 @@ func (o *Order) resolve(files []int) error {
 	names := []*int{&o.NFT}
 	for i := range o.Lanes {
 		names = append(names, &o.Lanes[i].TAP)
-		if o.Lanes[i].Out >= 0 {
-			names = append(names, &o.Lanes[i].Out)
+		for _, file := range []*int{&o.Lanes[i].Out, &o.Lanes[i].Stamp} {
+			if *file >= 0 {
+				names = append(names, file)
+			}
 		}
 	}
 	for _, n := range names {

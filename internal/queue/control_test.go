@@ -27,7 +27,7 @@ func TestMessages(t *testing.T) {
 
 func TestResolve(t *testing.T) {
 	t.Parallel()
-	o := Order{NFT: 3, Lanes: []Lane{{TAP: 0, Out: 1}, {TAP: 2, Out: -1}}}
+	o := Order{NFT: 3, Lanes: []Lane{{TAP: 0, Out: 1, Stamp: -1}, {TAP: 2, Out: -1, Stamp: -1}}}
 	if err := o.resolve([]int{5, 6, 7, 9}); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,8 @@ package queue
 
 import (
 	"math/rand/v2"
+	"os"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -24,17 +26,27 @@ type lane struct {
 	stats Stats
 	last  uint64 // the latest arrival among those sent
 
+	stamp *atomic.Uint64 // CLOCK_MONOTONIC in nanoseconds, set by the kernel where it is 0; nil where it can't
+	empty int64          // when the TAP was found empty, and stamp set to 0; 0 once packets came
+
 	head, tail slot // where the next packet is read into; none where the arena is full
 	in         [2]syscall.Iovec
 	out        *batch
 }
 
 func newLane(l Lane, cfg impair.Config, seed uint64, out *batch) *lane {
-	return &lane{
+	made := &lane{
 		Lane: l, out: out, hold: newHold(),
 		model: impair.New(cfg, rand.NewPCG(seed, uint64(l.TAP))),
 		stats: Stats{Link: l.Link, Ingress: l.Ingress},
 	}
+	if l.Stamp >= 0 {
+		page, err := syscall.Mmap(l.Stamp, 0, os.Getpagesize(), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+		if err == nil {
+			made.stamp = (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(page)))
+		}
+	}
+	return made
 }
 
 // read takes in packets until there are none, or a batch of them.
@@ -43,11 +55,36 @@ func (p *plane) read(l *lane) int {
 		p.provide(l)
 		n, errno := readv(l.TAP, &l.in)
 		if errno != 0 || n <= vnetHeader {
+			p.emptied(l)
 			return i
 		}
-		p.accept(l, n)
+		p.accept(l, n, p.came(l))
 	}
 	return readBatch
+}
+
+// emptied notes that there was nothing to read.
+func (p *plane) emptied(l *lane) {
+	if l.stamp != nil {
+		l.stamp.Store(0)
+		l.empty = p.now()
+	}
+}
+
+// came tells when a packet that was just read came into the TAP. The first one
+// after a time without any may have had to wake this process, which can take
+// 100 µs: the kernel has noted its time.
+func (p *plane) came(l *lane) int64 {
+	now := p.now()
+	if l.empty == 0 {
+		return now
+	}
+	noted := int64(l.stamp.Load()) - p.base
+	if noted < l.empty || noted > now { // there is none
+		noted = now
+	}
+	l.empty = 0
+	return noted
 }
 
 // provide makes room for the next packet: a small slot, and behind it a whole
@@ -75,9 +112,8 @@ func iovec(b []byte) syscall.Iovec {
 	return syscall.Iovec{Base: unsafe.SliceData(b), Len: uint64(len(b))}
 }
 
-// accept decides what becomes of a packet of n bytes that was read.
-func (p *plane) accept(l *lane, n int) {
-	now := p.now()
+// accept decides what becomes of a packet of n bytes that came at now.
+func (p *plane) accept(l *lane, n int, now int64) {
 	size := n - vnetHeader
 	l.stats.Packets++
 	l.stats.Bytes += int64(size)

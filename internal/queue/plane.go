@@ -30,6 +30,7 @@ type plane struct {
 	lanes []*lane
 	order uint64 // packets that came
 	start time.Time
+	base  int64  // start on CLOCK_MONOTONIC, in nanoseconds
 	bin   []byte // what is dropped is read into it
 	polls []pollfd
 	wake  int         // an eventfd: somebody waits in asked
@@ -48,7 +49,7 @@ func newPlane(o Order, wake int) (*plane, error) {
 		return nil, err
 	}
 	p := &plane{
-		arena: a, start: time.Now(), bin: make([]byte, small.bytes()+maxFrame),
+		arena: a, start: time.Now(), base: monotonic(), bin: make([]byte, small.bytes()+maxFrame),
 		wake: wake, asked: make(chan func(), 1),
 		polls: []pollfd{{fd: int32(wake), events: pollIn}},
 	}

@@ -49,8 +49,10 @@ type Lane struct {
 	Link    string `json:"link"`
 	Ingress bool   `json:"ingress"`
 	Index   int    `json:"index"`  // of the link
+	Merge   bool   `json:"merge"`  // datagrams may be sent as one that is yet to be cut
 	Header  int    `json:"header"` // bytes of the link's own header, 14 on Ethernet; 0 where it has none
 	TAP     int    `json:"tap"`    // a file
+	Stamp   int    `json:"stamp"`  // a file to map: when packets came into the TAP, see lane.came; -1 where there is none
 	Out     int    `json:"out"`    // the packet socket, a file; -1 where packets go back into the TAP
 }
 

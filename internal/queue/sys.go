@@ -50,3 +50,11 @@ func ppoll(fds []pollfd, ns int64) {
 	_, _, _ = syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)),
 		uintptr(unsafe.Pointer(until)), 0, 0, 0)
 }
+
+// monotonic is CLOCK_MONOTONIC, on which Go's clock runs too, and BPF's.
+func monotonic() int64 {
+	const clockMonotonic = 1
+	var ts syscall.Timespec
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Nano()
+}

@@ -38,7 +38,7 @@ type Loss struct {
 // States is the 4-state Markov model of tc-netem(8).
 type States struct {
 	P13 experiment.Percent `json:"p13" jsonschema:"from good reception to a burst of losses"`
-	P31 experiment.Percent `json:"p31,omitzero" jsonschema:"from the burst back (100 - p13)"`
+	P31 experiment.Percent `json:"p31,omitzero" jsonschema:"from the burst back (100 - p13, where p32 is not given either)"`
 	P32 experiment.Percent `json:"p32,omitzero" jsonschema:"from the burst to good reception within it"`
 	P23 experiment.Percent `json:"p23,omitzero" jsonschema:"from there back to the burst (100)"`
 	P14 experiment.Percent `json:"p14,omitzero" jsonschema:"from good reception to a single loss"`
@@ -128,10 +128,10 @@ func (l *Loss) config() impair.Loss {
 	}
 	out := impair.Loss{Chance: impair.Chance{Percent: float64(l.Percent), Correlation: float64(l.Correlation)}}
 	if s := l.States; s != nil {
-		out.States = &impair.States{
-			P13: float64(s.P13), P31: orElse(float64(s.P31), 100-float64(s.P13)),
-			P32: float64(s.P32), P23: orElse(float64(s.P23), 100), P14: float64(s.P14),
-		}
+		full := impair.States{
+			P13: float64(s.P13), P31: float64(s.P31), P32: float64(s.P32), P23: float64(s.P23), P14: float64(s.P14),
+		}.Full()
+		out.States = &full
 	}
 	if g := l.Gilbert; g != nil {
 		out.Gilbert = &impair.Gilbert{P: float64(g.P), R: 100 - float64(g.P), Bad: 100, Good: float64(g.Good)}
@@ -143,13 +143,6 @@ func (l *Loss) config() impair.Loss {
 		}
 	}
 	return out
-}
-
-func orElse(v, otherwise float64) float64 {
-	if v == 0 {
-		return otherwise
-	}
-	return v
 }
 
 // config is what the fields say, for both backends.

@@ -56,16 +56,10 @@ func newFault(host *op.Host) *Fault { return &Fault{host: host, gauges: gauge.Ne
 
 // Plan implements experiment.Fault.
 func (f *Fault) Plan(ctx context.Context, run experiment.RunID, t experiment.Target) ([]experiment.Step, error) {
-	m, err := f.Match(ctx, f.host.FS, t)
+	p, err := f.planner(ctx, run, t)
 	if err != nil {
 		return nil, err
 	}
-	ns, err := f.host.FS.NetworkOf(t)
-	if err != nil {
-		return nil, err
-	}
-	f.gauges.Note(t, ns, f.Filter, m)
-	p := &planner{Fault: f, run: run, ns: ns, match: m, config: f.config()}
 	switch {
 	case f.Backend == "" && p.lossAlone():
 		return p.byTable()
@@ -84,6 +78,21 @@ func (f *Fault) Plan(ctx context.Context, run experiment.RunID, t experiment.Tar
 		return nil, fmt.Errorf("%w; nor in user space: %w", err, qerr)
 	}
 	return steps, nil
+}
+
+// planner reads what there is to know of t, and notes how its path can be
+// measured.
+func (f *Fault) planner(ctx context.Context, run experiment.RunID, t experiment.Target) (*planner, error) {
+	m, err := f.Match(ctx, f.host.FS, t)
+	if err != nil {
+		return nil, err
+	}
+	ns, err := f.host.FS.NetworkOf(t)
+	if err != nil {
+		return nil, err
+	}
+	f.gauges.Note(t, ns, f.Filter, m)
+	return &planner{Fault: f, run: run, ns: ns, match: m, config: f.config()}, nil
 }
 
 // Measure implements experiment.Measurer.

@@ -13,8 +13,11 @@ import (
 // What a packet can bear.
 const (
 	longestDelay = 5 * time.Minute
-	mostOverhead = 1500 // bytes, either way
-	leastLimit   = 1 << 20
+	mostOverhead = 1500    // bytes, either way
+	mostBurst    = 1 << 30 // bytes
+	leastLimit   = 1 << 20 // bytes
+	mostLimit    = 1 << 40 // bytes
+	mostGap      = 1_000_000
 )
 
 var distributions = []string{string(impair.Uniform), string(impair.Normal), string(impair.Pareto), string(impair.ParetoNormal)}
@@ -54,13 +57,14 @@ func (f *Fault) checkDelay() error {
 }
 
 func (f *Fault) checkChances() error {
-	for name, c := range map[string]*Chance{"duplicate": f.Duplicate, "corrupt": f.Corrupt} {
-		if c != nil && c.Percent == 0 {
-			return experiment.Fieldf(name, "0 %% never happens: leave it out, or give more")
-		}
-	}
-	if r := f.Reorder; r != nil && (r.Percent == 0 || r.Gap < 0) {
-		return experiment.Fieldf("reorder", "want a percent above 0, and a gap of 1 or more")
+	never := func(c *Chance) bool { return c != nil && c.Percent == 0 }
+	switch {
+	case never(f.Duplicate):
+		return experiment.Fieldf("duplicate", "0 %% never happens: leave it out, or give more")
+	case never(f.Corrupt):
+		return experiment.Fieldf("corrupt", "0 %% never happens: leave it out, or give more")
+	case f.Reorder != nil && (f.Reorder.Percent == 0 || f.Reorder.Gap < 0 || f.Reorder.Gap > mostGap):
+		return experiment.Fieldf("reorder", "want a percent above 0, and a gap of 1 to %d", mostGap)
 	}
 	return f.checkLoss()
 }
@@ -79,16 +83,36 @@ func (f *Fault) checkLoss() error {
 	switch {
 	case models > 1:
 		return experiment.Fieldf("loss", "want one model: percent (with correlation), states or gilbert")
-	case l.States == nil && l.Gilbert == nil && l.Percent == 0:
+	case l.States != nil:
+		return l.States.check()
+	case l.Gilbert != nil:
+		return l.Gilbert.check()
+	case l.Percent == 0:
 		return experiment.Fieldf("loss", "0 %% never happens: leave it out, or give more")
-	case l.States != nil && l.States.P13 == 0 && l.States.P14 == 0:
+	}
+	return nil
+}
+
+func (s *States) check() error {
+	switch {
+	case s.P13 == 0 && s.P14 == 0:
 		return experiment.Fieldf("loss/states", "never loses a packet: say p13 or p14")
-	case l.States != nil && l.States.P13+l.States.P14 > 100:
+	case s.P13+s.P14 > 100:
 		return experiment.Fieldf("loss/states", "p13 and p14 leave the same state: together they are no more than 100")
-	case l.States != nil && l.States.P31+l.States.P32 > 100:
+	case s.P31+s.P32 > 100:
 		return experiment.Fieldf("loss/states", "p31 and p32 leave the same state: together they are no more than 100")
-	case l.Gilbert != nil && l.Gilbert.P == 0 && l.Gilbert.Good == 0:
+	case s.P32 > 0 && s.P31 == 0:
+		return experiment.Fieldf("loss/states", "p32 without p31: a burst would never end; say p31")
+	}
+	return nil
+}
+
+func (g *Gilbert) check() error {
+	switch {
+	case g.P == 0 && g.Good == 0:
 		return experiment.Fieldf("loss/gilbert", "never leaves the good state: say p")
+	case g.Bad != nil && *g.Bad == 0 && g.Good == 0:
+		return experiment.Fieldf("loss/gilbert", "never loses a packet, in neither state: say bad or good")
 	}
 	return nil
 }
@@ -100,6 +124,8 @@ func (f *Fault) checkRate() error {
 		return experiment.Fieldf("rate", "a rate is missing, such as 10mbit")
 	case r.Overhead < -mostOverhead || r.Overhead > mostOverhead:
 		return experiment.Fieldf("rate/overhead", "%d is no overhead of a packet (-%d to %d bytes)", r.Overhead, mostOverhead, mostOverhead)
+	case r.Burst > mostBurst:
+		return experiment.Fieldf("rate/burst", "%s is more than a burst can be (1GiB)", r.Burst)
 	}
 	return nil
 }
@@ -115,6 +141,8 @@ func (f *Fault) checkWays() error {
 		return experiment.Fieldf("onExisting", "the queue leaves a link's qdisc alone: there is nothing to replace")
 	case f.Limit != 0 && f.Limit < leastLimit:
 		return experiment.Fieldf("limit", "%s holds next to nothing: want 1MiB or more", f.Limit)
+	case f.Limit > mostLimit:
+		return experiment.Fieldf("limit", "%s is more than any machine has: want 1TiB or less", f.Limit)
 	}
 	return nil
 }

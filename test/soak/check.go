@@ -84,7 +84,7 @@ func (t *trial) processes() map[int]string {
 		}
 		args, _ := os.ReadFile(fmt.Sprintf("%s/%d/cmdline", host.Proc, pid))
 		env, _ := os.ReadFile(fmt.Sprintf("%s/%d/environ", host.Proc, pid))
-		if bytes.Contains(args, []byte(t.dir+"\x00")) || bytes.Contains(env, []byte("SIMIAN_SOAK="+t.dir+"\x00")) {
+		if bytes.Contains(args, []byte(t.dir+"\x00")) || bytes.Contains(env, []byte("SIMIAN_SOAK="+t.dir+"\x00")) || t.isHelper(pid, string(args)) {
 			found[pid] = strings.ReplaceAll(string(args), "\x00", " ")
 		}
 	}
@@ -141,8 +141,9 @@ func (t *trial) check() {
 	}
 	t.checkCgroups(done)
 	t.checkLab()
+	t.checkWire()
 	// Go's runtime ends with 2 as well where a signal that kills does not at once.
-	if t.code == experiment.ExitUsage && (!t.struck || t.output() != "") {
+	if t.code == experiment.ExitUsage && (!t.struck || t.output() != "" && !t.blow.fails) {
 		t.leak("simian refused the experiment: %s", t.output())
 	}
 	if t.blow.lab && t.code == experiment.Errored.ExitCode() && t.verdict == "" {

@@ -28,6 +28,10 @@ func (t *trial) checkJournal(path string) {
 	}
 	t.verdict = verdict
 	t.measure(lines)
+	t.measureNet(lines)
+	if why := t.passedWithout(lines, verdict); why != "" {
+		t.leak("%s", why)
+	}
 	if t.code >= 0 && t.code != code {
 		t.leak("the runner ended with exit %d, the report of %s with %d", t.code, path, code)
 	}
@@ -121,7 +125,7 @@ func (t *trial) checkReport(path string) (verdict string, code int) {
 		return "", code
 	}
 	for _, d := range r.Drift {
-		t.drift = append(t.drift, string(d))
+		t.drifted(d)
 	}
 	unarmed := t.struck && strings.Contains(r.Error, "arm the guardian") // it was killed meanwhile
 	switch {
@@ -135,10 +139,32 @@ func (t *trial) checkReport(path string) (verdict string, code int) {
 	return string(r.Verdict), code
 }
 
+// drifted takes in what a report says has changed of a target. Nobody changes
+// the networks of a wire but the run, and the blow.
+func (t *trial) drifted(text json.RawMessage) {
+	var d struct {
+		Object    string
+		Gone, New []string
+	}
+	if t.recipe == nil || t.recipe.wire == nil || json.Unmarshal(text, &d) != nil || !strings.HasPrefix(d.Object, "net:") {
+		t.drift = append(t.drift, string(text))
+		return
+	}
+	for _, line := range t.recipe.wire.differences(d.Gone, d.New) {
+		t.leak("the report shows drift of %s: %s", d.Object, line)
+	}
+}
+
 // mayFail tells whether a run may end with an error: what it needs was taken
 // from it, or frozen. So it is with those that strike a lab which goes down.
 func (t *trial) mayFail(path string) bool {
-	return t.blow.fails || t.handFrozen || t.blow.stands && runOf(path) != t.tail.run
+	return t.blow.fails || t.handFrozen || t.clashes() || t.blow.stands && runOf(path) != t.tail.run
+}
+
+// clashes tells whether two actions of a recipe may want the root of one link
+// at a time, which the second is refused.
+func (t *trial) clashes() bool {
+	return t.recipe != nil && t.recipe.parallel && t.recipe.netems > 1
 }
 
 // onlyGaps tells whether nothing was left but containers that nobody starts

@@ -16,6 +16,7 @@ import (
 type host struct {
 	freezers map[string]string // "v1", "v2" → the directory below which cgroups can be frozen
 	killable string            // below which cgroups can be made and killed; "" where they cannot
+	netem    bool              // the kernel has it
 	lacks    []string          // a line for each thing that is left out
 }
 

@@ -78,6 +78,7 @@ func children(host proc.FS, runner int) []int {
 const (
 	guardianName = "simian-guardian"
 	stageName    = "simian-container"
+	helperName   = "simian-queue"
 )
 
 // labCgroups returns the cgroups of the trial's labs, in all hierarchies.

@@ -7,6 +7,7 @@
 //	make soak
 //	go run ./test/soak -simian bin/simian -runs 1000
 //	go run ./test/soak -simian bin/simian -labs 100            labs only
+//	go run ./test/soak -simian bin/simian -net 100             networks only
 //	go run ./test/soak -simian bin/simian -blow "both killed"
 //	go run ./test/soak -simian bin/simian -seed 7 -only 23     one run again
 //
@@ -18,6 +19,12 @@
 // hard to end. They are struck as above, and by a kill of their fork server.
 // Others use a lab that stands; what keeps it up, its guardian and those who
 // use it are killed. Now and then a part of a lab is frozen before.
+//
+// Another share makes the network between two processes bad, whose namespaces
+// are their own, while they talk. Besides, the helper that holds packets is
+// killed or stopped, an end of the wire is killed, its link deleted, its root
+// qdisc replaced, its nft rules flushed. After it, all of either network is as
+// it was before, as far as the blow has not changed it, and packets flow.
 //
 // Everything that is broken is a child of the soak, and dies with it, or is in
 // a lab of a trial of its own. It sends signals to nothing else.
@@ -31,6 +38,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -60,6 +68,7 @@ type options struct {
 	runs     int
 	only     int    // this run alone; 0 for all
 	labs     int    // of 100 runs, how many are of labs
+	net      int    // and how many of networks
 	blow     string // only blows whose name has this in it; "" for all
 	seed     uint64
 	parallel int
@@ -72,14 +81,15 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.runs, "runs", 300, "how many runs are struck")
 	f.IntVar(&o.only, "only", 0, "do only the run with this `number`")
 	f.IntVar(&o.labs, "labs", 30, "of 100 runs, how `many` are of labs")
+	f.IntVar(&o.net, "net", 30, "of 100 runs, how `many` break a network")
 	f.StringVar(&o.blow, "blow", "", "only blows that have this `text` in their name")
 	f.Uint64Var(&o.seed, "seed", 0, "draw what is done with this seed (a random one)")
 	f.IntVar(&o.parallel, "parallel", 2, "how many runs at a time")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	if f.NArg() > 0 || o.runs < 1 || o.parallel < 1 || o.labs < 0 || o.labs > 100 {
-		return o, errors.New("want -runs and -parallel above 0, -labs from 0 to 100, and no other arguments")
+	if f.NArg() > 0 || o.runs < 1 || o.parallel < 1 || o.labs < 0 || o.net < 0 || o.labs+o.net > 100 {
+		return o, errors.New("want -runs and -parallel above 0, -labs and -net no more than 100 together, and no other arguments")
 	}
 	if o.seed == 0 {
 		o.seed = rand.Uint64N(1e9)
@@ -112,6 +122,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		fmt.Fprintln(s.stderr, "soak: "+line)
 	}
 	s.all(ctx)
+	s.checkHostNet()
 	if err := s.tally.print(os.Stdout); err != nil {
 		return 2, err
 	}
@@ -130,11 +141,14 @@ type soak struct {
 	stderr  io.Writer
 	dir     string // for all state directories
 	host    host
+	startup time.Duration // of a run, roughly
 	service *service
 	kit     *labKit
 	tally   *tally
-	blows   []blow // that runs are struck with
-	onLabs  []blow // and labs; empty where none can be launched
+	blows   []blow   // that runs are struck with
+	onLabs  []blow   // and labs; empty where none can be launched
+	onNets  []blow   // and networks
+	hostNet []string // this host's own network, before
 }
 
 func newSoak(o options, stderr io.Writer) (*soak, error) {
@@ -151,14 +165,27 @@ func newSoak(o options, stderr io.Writer) (*soak, error) {
 		return nil, err
 	}
 	s := &soak{options: o, stderr: stderr, dir: dir, host: h, service: web, blows: o.choose(blows(h))}
-	if err := s.addLabs(); err != nil {
+	if s.startup, err = o.startup(); err != nil {
 		return nil, err
 	}
-	if len(s.blows)+len(s.onLabs) == 0 {
+	if err := errors.Join(s.addLabs(), s.addNets()); err != nil {
+		return nil, err
+	}
+	if len(s.blows)+len(s.onLabs)+len(s.onNets) == 0 {
 		return nil, fmt.Errorf("no blow has %q in its name", o.blow)
 	}
-	s.tally = newTally(o, append(s.blows, s.onLabs...))
+	s.tally = newTally(o, slices.Concat(s.blows, s.onLabs, s.onNets))
 	return s, nil
+}
+
+// startup measures how long the binary takes to start, and adds what a run does
+// before its first action.
+func (o options) startup() (time.Duration, error) {
+	start := time.Now()
+	if out, err := exec.Command(o.simian, "list", "faults").CombinedOutput(); err != nil {
+		return 0, fmt.Errorf("simian list faults: %w: %s", err, out)
+	}
+	return 3 * time.Since(start) / 2, nil
 }
 
 // addLabs makes what labs are made of, where they can be launched.
@@ -181,16 +208,49 @@ func (o options) choose(list []blow) []blow {
 	return slices.DeleteFunc(list, func(b blow) bool { return !strings.Contains(b.name, o.blow) })
 }
 
-// draw returns what befalls run n. Those of labs are spread evenly.
+// addNets looks what can be done to networks.
+func (s *soak) addNets() error {
+	if s.net == 0 {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		s.host.lacks = append(s.host.lacks, "no network is broken: that needs root")
+		return nil
+	}
+	why := netemHere()
+	s.host.netem = why == nil
+	if why != nil {
+		s.host.lacks = append(s.host.lacks, fmt.Sprintf("no netem here (%v): the queue and nftables alone", why))
+	}
+	s.onNets = s.choose(netBlows(s.host))
+	var err error
+	s.hostNet, err = hostNet()
+	return err
+}
+
+// draw returns what befalls run n. Those of labs and of networks are spread
+// evenly: of any hundred, so many.
 func (s *soak) draw(n int) blow {
-	k := n * s.labs / 100
-	if len(s.blows) == 0 {
-		return s.onLabs[n%len(s.onLabs)]
+	list, before := s.sort(n), 0 // so many of its sort
+	for k := range n {
+		if other := s.sort(k); len(other) > 0 && &other[0] == &list[0] {
+			before++
+		}
 	}
-	if len(s.onLabs) > 0 && k > (n-1)*s.labs/100 {
-		return s.onLabs[k%len(s.onLabs)]
+	return list[before%len(list)]
+}
+
+// sort returns the blows that one is drawn from for run n.
+func (s *soak) sort(n int) []blow {
+	const stride = 37 // which has no divisor in common with 100
+	at := n * stride % 100
+	switch none := len(s.blows) == 0; {
+	case len(s.onLabs) > 0 && (at < s.labs || none && len(s.onNets) == 0):
+		return s.onLabs
+	case len(s.onNets) > 0 && (at >= s.labs && at < s.labs+s.net || none):
+		return s.onNets
 	}
-	return s.blows[(n-k)%len(s.blows)]
+	return s.blows
 }
 
 // close removes what is not needed to look into a leak.

@@ -16,15 +16,22 @@ type recipe struct {
 	lab    *lab          // that it launches; nil for none
 	length time.Duration // of the method
 	names  []string      // of the actions, for people
+
+	wire     *wire // whose packets it touches; nil for none
+	stopsEnd bool  // it stops one of the wire's ends too
+	netems   int   // actions that may put netem there
+	parallel bool  // some start side by side
 }
+
+// kind draws an action of one kind: its text is the fault and the target.
+type kind func(tag string, length time.Duration) (text string, err error)
 
 // The parts of an experiment that has checks, and their lengths.
 const (
-	every   = 20 * time.Millisecond
-	window  = 60 * time.Millisecond
-	steady  = 60 * time.Millisecond
-	within  = 300 * time.Millisecond // for recovery
-	startup = 50 * time.Millisecond  // of a run, roughly
+	every  = 20 * time.Millisecond
+	window = 60 * time.Millisecond
+	steady = 60 * time.Millisecond
+	within = 300 * time.Millisecond // for recovery
 )
 
 // newRecipe draws one, two or three actions, in a row or side by side, and
@@ -39,7 +46,7 @@ func (t *trial) newRecipe() (*recipe, error) {
 		if checked && i == 0 {
 			length += window + 2*every // a check that could not be sampled is refused
 		}
-		if err := r.action(i, length); err != nil {
+		if err := r.action(i, length, r.processKinds()); err != nil {
 			return r, err
 		}
 	}
@@ -49,21 +56,26 @@ func (t *trial) newRecipe() (*recipe, error) {
 	return r, nil
 }
 
-// action adds an action, drawn from those that this host can bear.
-func (r *recipe) action(i int, length time.Duration) error {
-	kinds := []func(string, time.Duration) (string, error){r.stop, r.stopAll, r.kill, r.killEvery}
+// processKinds are the kinds of actions on processes that this host can bear.
+func (r *recipe) processKinds() []kind {
+	kinds := []kind{r.stop, r.stopAll, r.kill, r.killEvery}
 	for _, version := range []string{"v1", "v2"} {
 		if r.t.soak.host.freezers[version] != "" {
 			kinds = append(kinds, r.freezer(version))
 		}
 	}
+	return kinds
+}
+
+// action adds an action of one of the kinds.
+func (r *recipe) action(i int, length time.Duration, kinds []kind) error {
 	text, err := kinds[r.t.rng.IntN(len(kinds))](fmt.Sprintf("%s-%d", r.t.tag, i+1), length)
 	if err != nil {
 		return err
 	}
 	more := ""
 	if i > 0 && r.t.rng.IntN(2) == 0 {
-		more = ", parallel: true"
+		more, r.parallel = ", parallel: true", true
 	} else {
 		r.length += length
 	}
@@ -134,7 +146,7 @@ func (r *recipe) killEvery(tag string, _ time.Duration) (string, error) {
 }
 
 // freezer freezes a cgroup with some processes in it.
-func (r *recipe) freezer(version string) func(string, time.Duration) (string, error) {
+func (r *recipe) freezer(version string) kind {
 	return func(tag string, _ time.Duration) (string, error) {
 		r.names = append(r.names, "freezer "+version)
 		dir, err := makeCgroup(r.t.soak.host.freezers[version], tag)
@@ -183,7 +195,7 @@ spec:
 
 // estimate is how long a run of it takes, roughly.
 func (r *recipe) estimate() time.Duration {
-	all := startup + r.length
+	all := r.t.soak.startup + r.length
 	if r.lab != nil {
 		all += r.lab.length
 	}
@@ -199,6 +211,9 @@ func (r *recipe) broken() []string {
 	for _, h := range r.herds {
 		out = append(out, h.broken()...)
 	}
+	if r.wire != nil {
+		out = append(out, r.wire.broken()...)
+	}
 	return out
 }
 
@@ -208,6 +223,9 @@ func (r *recipe) end() error {
 		if err := h.end(); err != nil {
 			failed = err
 		}
+	}
+	if r.wire != nil {
+		r.wire.end()
 	}
 	return failed
 }

@@ -24,6 +24,9 @@ const (
 	roleOnce    = "soak-once"    // that of one which ends
 	roleHealthy = "soak-healthy" // the health check of the first
 	roleOrphan  = "soak-orphan"  // leaves a child behind
+
+	roleNear = "soak-near" // TAG: asks over a wire
+	roleFar  = "soak-far"  // TAG: answers
 )
 
 // none stands for an argument that is left out.
@@ -35,6 +38,7 @@ func playRole(args []string) (code int, ok bool) {
 	roles := map[string]func([]string) error{
 		roleVictim: victim, roleChild: child, roleShell: shell, roleEnter: enter, roleHang: hang,
 		roleBox: box, roleOnce: once, roleHealthy: healthy, roleOrphan: orphan,
+		roleNear: near, roleFar: far,
 	}
 	play, ok := roles[args[0]]
 	if !ok && len(args) > 1 {

@@ -22,10 +22,14 @@ type line struct {
 		Experiment struct{ Lab struct{ Standing bool } }
 	}
 	Guardian *experiment.GuardianMark
-	Steps    []struct {
-		N    int
-		Undo json.RawMessage
-	}
+	Steps    []lineStep
+}
+
+// lineStep is what the soak reads of a step.
+type lineStep struct {
+	N    int
+	Do   json.RawMessage
+	Undo json.RawMessage
 }
 
 // undoable tells which of a line's steps can be taken back.

@@ -27,12 +27,13 @@ type tally struct {
 
 // row is all trials with one blow.
 type row struct {
-	lab         bool
+	lab, net    bool
 	runs, leaks int
 	mended      []time.Duration
 
-	gone, back   []time.Duration // of labs
-	stiff, whole []time.Duration // gone, where something was frozen, or most were up
+	gone, back   []time.Duration            // of labs
+	stiff, whole []time.Duration            // gone, where something was frozen, or most were up
+	flows        map[string][]time.Duration // by who took the fault back: until packets flowed
 	exits        map[string]int
 }
 
@@ -40,7 +41,7 @@ func newTally(o options, blows []blow) *tally {
 	t := &tally{options: o, rows: map[string]*row{}}
 	for _, b := range blows {
 		t.order = append(t.order, b.name)
-		t.rows[b.name] = &row{lab: b.lab, exits: map[string]int{}}
+		t.rows[b.name] = &row{lab: b.lab, net: b.net, exits: map[string]int{}, flows: map[string][]time.Duration{}}
 	}
 	return t
 }
@@ -74,6 +75,9 @@ func (t *tally) add(one *trial) {
 		r.mended = append(r.mended, one.mended)
 	}
 	r.addLab(one)
+	if one.flow != nil {
+		r.flows[one.flow.by] = append(r.flows[one.flow.by], one.flow.took)
+	}
 	r.exits[one.exit()]++
 }
 
@@ -114,7 +118,7 @@ func (t *tally) print(w io.Writer) error {
 	for _, l := range t.leaks {
 		fmt.Fprintln(w, l)
 	}
-	if err := errors.Join(t.printRuns(w), t.printLabs(w)); err != nil {
+	if err := errors.Join(t.printRuns(w), t.printLabs(w), t.printNets(w)); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, `
@@ -133,7 +137,7 @@ func (t *tally) printRuns(w io.Writer) error {
 	all := row{exits: map[string]int{}}
 	for _, name := range t.order {
 		r := t.rows[name]
-		if r.lab {
+		if r.lab || r.net {
 			continue
 		}
 		r.print(tw, name, true)

@@ -39,8 +39,13 @@ type trial struct {
 
 	handFrozen bool // something of the lab was frozen by the soak
 
+	lost   string // the cgroup of a helper that was killed
+	halted bool   // a helper was stopped
+	flow   *flow  // how soon packets flowed again; nil where that tells nothing
+
 	struck bool                // the blow hit something alive
 	blown  experiment.BootTime // when it fell
+	killed experiment.BootTime // when the runner or a helper was; 0 where neither was
 	relief time.Time           // from when on somebody was there to take back
 	timed  bool                // relief to running again tells something
 
@@ -129,8 +134,11 @@ func (t *trial) strike() error {
 
 // drawRecipe draws what is done to what.
 func (t *trial) drawRecipe() (*recipe, error) {
-	if t.blow.lab {
+	switch {
+	case t.blow.lab:
 		return t.newLabRecipe()
+	case t.blow.net:
+		return t.newNetRecipe()
 	}
 	return t.newRecipe()
 }
@@ -139,6 +147,9 @@ func (t *trial) drawRecipe() (*recipe, error) {
 func (t *trial) fallen() {
 	t.witness()
 	t.blown, t.relief = bootNow(), time.Now()
+	if t.blow.kills {
+		t.killed = t.blown
+	}
 	t.seen.watch(patience)
 }
 
@@ -166,10 +177,10 @@ func (a aim) String() string {
 	return a.after.String() + " after " + string(a.kind)
 }
 
-// newAim draws a moment: half of them from anywhere in the run's life, half
+// newAim draws a moment: some of them from anywhere in the run's life, some
 // close to an event, where little time passes and much happens.
 func (t *trial) newAim() aim {
-	if t.rng.IntN(2) == 0 {
+	if t.rng.IntN(2) == 0 && !(t.blow.net && t.rng.IntN(2) == 0) {
 		life := t.recipe.estimate() * time.Duration(10-t.try) / 10
 		return aim{after: time.Duration(t.rng.Int64N(int64(life)))}
 	}
@@ -177,8 +188,11 @@ func (t *trial) newAim() aim {
 		experiment.EventBegin, experiment.EventGuardian, experiment.EventPlan, experiment.EventAnnounce, experiment.EventApplied,
 		experiment.EventVerified, experiment.EventInjected, experiment.EventTakeBack, experiment.EventUndone, experiment.EventEnd,
 	}
-	if t.blow.lab {
+	switch {
+	case t.blow.lab:
 		return t.labAim(kinds)
+	case t.blow.net && t.rng.IntN(2) == 0: // in the middle of a fault that has been felt for a while
+		return aim{kind: experiment.EventInjected, after: 2*t.recipe.wire.late + time.Duration(t.rng.Int64N(int64(60*time.Millisecond)))}
 	}
 	a := aim{kind: kinds[t.rng.IntN(len(kinds))]}
 	if t.rng.IntN(3) > 0 {

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # PID 1 of the machine. It mounts what a host has, loads the modules, runs each
-# test binary, and ends the machine.
+# test binary, or one command, and ends the machine.
 #
 # Tests know by SIMIAN_VM that they are in here.
 #
@@ -42,8 +42,13 @@ ln -sf /proc/self/fd /dev/fd
 hostname vm
 ip link set lo up
 
+# As systemd does: nodes whose first use loads their module.
+grep -v '^#' "/lib/modules/$(uname -r)/modules.devname" | tr : ' ' | while read -r _ node kind minor; do
+	mkdir -p "/dev/$(dirname "$node")"
+	mknod "/dev/$node" "$(echo "$kind" | cut -c1)" "${kind#?}" "$minor"
+done
 while read -r module; do
-	insmod "$module" || printf '\036lost module %s\n' "$module"
+	/sbin/modprobe "$module" || printf '\036lost module %s\n' "$module"
 done </lab/modules
 mount -t ext4 /dev/vda /tmp || printf '\036lost disk\n'
 chmod 1777 /tmp
@@ -55,12 +60,12 @@ service=/sys/fs/cgroup/system.slice/tests.service
 mkdir -p $service
 
 # state prints what the tests of a package must leave as it was, a line for
-# each thing.
+# each thing. The shop is built in its own folder, where git ignores it.
 state() {
 	sed 's/^/mount /' /proc/mounts
 	ls /sys/class/net | sed 's/^/link /'
 	find /sys/fs/cgroup -mindepth 1 -type d | sed 's/^/cgroup /'
-	find /tmp /dev/shm /run /simian | sed 's/^/file /'
+	find /tmp /dev/shm /run /simian -path /simian/examples/shop/rootfs -prune -o -print | sed 's/^/file /'
 	while read -r pid; do
 		printf 'process %s %s\n' "$pid" "$(tr '\0' ' ' </proc/"$pid"/cmdline)"
 	done <$service/cgroup.procs
@@ -76,21 +81,46 @@ new() {
 	cat /lab/new
 }
 
+# inside runs a command as a service, in a folder.
+inside() {
+	/bin/sh -c 'echo $$ >"$0/cgroup.procs" && cd "$1" && shift && "$@"; exit $?' "$service" "$@"
+}
+
+# tests runs the tests of one package.
+tests() {
+	{
+		state
+		printf 'file %s\n' /run/simian /run/simian/locks # which simian makes, and leaves
+	} >/lab/before
+	printf '\036begin %s\n' "$1"
+	inside "$2" ./vm.test -test.v -test.short -test.timeout=10m \
+		"-test.run=$(cat /lab/run)" "-test.skip=$(cat /lab/skip)"
+	code=$?
+	new | while read -r left; do
+		printf '\n\036left %s' "$left"
+	done
+	printf '\n\036end %s %d\n' "$1" "$code"
+	echo 1 >$service/cgroup.kill
+}
+
+# program runs the command that is to run instead, with its output on the port
+# that is for it, where there is one.
+program() {
+	out=/dev/ttyS1
+	for name in /sys/class/virtio-ports/*/name; do
+		[ ! -e "$name" ] || out=/dev/$(basename "$(dirname "$name")")
+	done
+	printf '\036run\n'
+	inside /simian /bin/sh /lab/exec >"$out"
+	printf '\036ran %d\n' $?
+}
+
 printf '\036boot %s %s\n' "$(uname -r)" "$(cat /sys/fs/cgroup/cgroup.controllers)"
 ( # a process between init and the tests' parent, as on a host
-	run=$(cat /lab/run)
 	while read -r pkg dir; do
-		state >/lab/before
-		printf '\036begin %s\n' "$pkg"
-		sh -c 'echo $$ >"$0/cgroup.procs" && cd "$1" && shift && "$@"; exit $?' \
-			$service "$dir" ./vm.test -test.v -test.short -test.timeout=5m "-test.run=$run"
-		code=$?
-		new | while read -r left; do
-			printf '\n\036left %s' "$left"
-		done
-		printf '\n\036end %s %d\n' "$pkg" "$code"
-		echo 1 >$service/cgroup.kill
+		tests "$pkg" "$dir"
 	done </lab/tests
+	[ ! -e /lab/exec ] || program
 )
 printf '\036done\n'
 sync

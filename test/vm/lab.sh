@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what the tests on a second kernel need: QEMU, a static busybox,
-# depmod, and Debian's kernel for clouds, which is unpacked under bin/vm and not
-# installed. Where everything is there already it only looks.
+# depmod, the programs that tell what is in force in a network, and Debian's
+# kernel for clouds, which is unpacked under bin/vm and not installed. Where
+# everything is there already it only looks.
 #
 #	sh test/vm/lab.sh                                 Debian's own kernel
 #	sh test/vm/lab.sh linux-image-6.12-cloud-amd64    another one besides
@@ -34,6 +35,9 @@ has busybox busybox-static
 has depmod kmod
 has mkfs.ext4 e2fsprogs
 has xz xz-utils
+has ip iproute2
+has tc iproute2
+has nft nftables
 
 if [ -z "$missing" ] && [ -e "$dir/$meta" ]; then
 	exit 0

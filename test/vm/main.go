@@ -5,6 +5,7 @@
 //	make lab                                        once: QEMU and the kernel
 //	go run ./test/vm ./internal/op ./internal/proc
 //	go run ./test/vm -v -run 'TestFreeze/v2' ./internal/op
+//	go run ./test/vm -with bin/simian -exec 'simian list'   a program instead of tests
 //
 // Each package's test binary, its testdata and a few programs of the host go
 // into an initramfs; its /init runs the binaries one after the other, each in
@@ -49,6 +50,7 @@ func main() {
 type options struct {
 	verbose  bool
 	run      string        // which tests, as for go test
+	skip     string        // which not
 	kernel   string        // its folder in the lab
 	accel    string        // what runs the machine's instructions
 	memory   int           // MiB
@@ -56,6 +58,8 @@ type options struct {
 	timeout  time.Duration // for all of it
 	maySkip  *regexp.Regexp
 	with     []string // files to take along
+	exec     string   // a shell's command instead of tests
+	out      string   // where that one's output goes
 	packages []string
 }
 
@@ -64,11 +68,20 @@ func parse(args []string) (options, error) {
 	f := flag.NewFlagSet("vm", flag.ContinueOnError)
 	f.BoolVar(&o.verbose, "v", false, "show all tests, as they run")
 	f.StringVar(&o.run, "run", "", "run only the tests that match the `regexp`")
-	f.Func("may-skip", "fail where a test is skipped for a reason that does not match the `regexp`", func(s string) (err error) {
+	f.Func("skip", "do not run the tests that match the `regexp`; may be given several times", func(s string) error {
+		o.skip = either(o.skip, s)
+		return nil
+	})
+	f.Func("may-skip", "fail where a test is skipped for a reason that does not match the `regexp`; may be given several times", func(s string) (err error) {
+		if o.maySkip != nil {
+			s = either(o.maySkip.String(), s)
+		}
 		o.maySkip, err = regexp.Compile(s)
 		return err
 	})
-	f.Func("with", "take this `file` of the repository along, such as bin/simian", func(s string) error {
+	f.StringVar(&o.exec, "exec", "", "run this `command` instead of tests, in a shell in the repository's folder")
+	f.StringVar(&o.out, "out", "", "write to this `file` what the command of -exec prints on its standard output")
+	f.Func("with", "take this `file` along: one of the repository to its own place, such as bin/simian, another one into bin", func(s string) error {
 		o.with = append(o.with, s)
 		return nil
 	})
@@ -82,10 +95,23 @@ func parse(args []string) (options, error) {
 		return o, err
 	}
 	o.packages = f.Args()
-	if len(o.packages) == 0 {
+	switch {
+	case o.exec == "" && len(o.packages) == 0:
 		return o, errors.New("want packages: go run ./test/vm ./internal/op")
+	case o.exec != "" && len(o.packages) > 0:
+		return o, errors.New("want packages or -exec, not both")
+	case o.exec == "" && o.out != "":
+		return o, errors.New("-out is for the output of -exec")
 	}
 	return o, nil
+}
+
+// either joins two regular expressions, of which the first may not be there.
+func either(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "|" + b
 }
 
 // run does it all; it is true where every test passed.
@@ -109,17 +135,27 @@ func run(ctx context.Context, args []string, out io.Writer) (bool, error) {
 		return false, err
 	}
 	defer os.RemoveAll(dir)
-	binaries, err := build(ctx, dir, o.packages)
-	if err != nil {
-		return false, err
-	}
 	m := machine{options: o, lab: lab, dir: dir}
-	if err := errors.Join(m.pack(binaries), m.format(ctx)); err != nil {
+	r := newReport(out, o.verbose, o.maySkip)
+	if err := m.prepare(ctx, r); err != nil {
 		return false, err
 	}
-	r := newReport(out, o.verbose, o.maySkip)
+	err = m.boot(ctx, r)
+	return r.conclude(errors.Join(err, m.keep())), nil
+}
+
+// prepare makes the files that the machine boots from, and tells the report
+// what is to run.
+func (m machine) prepare(ctx context.Context, r *report) error {
+	binaries, err := m.build(ctx)
+	if err != nil {
+		return err
+	}
 	for _, b := range binaries {
 		r.expect(b)
 	}
-	return r.conclude(m.boot(ctx, r)), nil
+	if m.exec != "" {
+		r.missing = append(r.missing, m.exec)
+	}
+	return errors.Join(m.pack(binaries), m.format(ctx))
 }

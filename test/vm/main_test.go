@@ -22,6 +22,8 @@ func TestUsage(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"no packages":      {"-v"},
+		"tests or exec":    {"-exec", "true", "./internal/op"},
+		"out of tests":     {"-out", "x", "./internal/op"},
 		"no such flag":     {"-x", "./internal/op"},
 		"no regexp":        {"-may-skip", "(", "./internal/op"},
 		"no such duration": {"-boot", "soon", "./internal/op"},

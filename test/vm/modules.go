@@ -10,17 +10,24 @@ import (
 	"strings"
 )
 
-// wanted are the modules that are loaded before the tests run, as patterns of
-// path.Match. All are loaded at once, as nothing in the machine could load them
-// later on: it has no modprobe that the kernel would call.
+// wanted are the modules that the machine has, as patterns of path.Match, or as
+// folders of the kernel's tree, which end in a slash. Few are loaded at boot:
+// the kernel asks for the others by itself when they are first used, through
+// modprobe, as on any Debian.
 var wanted = []string{
-	"virtio_pci", "virtio_blk", "ext4", "overlay", "fuse", "loop",
+	"virtio_pci", "virtio_blk", "virtio_console", "ext4", "overlay", "fuse", "loop",
+	"kernel/net/", // all protocols, qdiscs, classifiers, actions and nft's expressions
 	"veth", "bridge", "br_netfilter", "macvlan", "dummy", "tun", "ifb",
 	"sch_netem", "sch_prio", "sch_htb", "sch_tbf", "sch_sfq", "sch_fq", "sch_fq_codel", "sch_ingress",
 	"cls_u32", "cls_flower", "cls_matchall", "cls_bpf", "act_mirred", "act_gact",
 	"nf_tables", "nft_*", "nf_conntrack_netlink", "nfnetlink_queue",
 	"tcp_diag", "udp_diag", "inet_diag", "unix_diag", "af_packet_diag",
 }
+
+// atBoot are those that /init loads: of the hardware, for which other systems
+// have udev; and br_netfilter, as Docker's hosts have it, where the rules for
+// packets that are routed see those of a bridge too.
+var atBoot = []string{"virtio_pci", "virtio_blk", "virtio_console", "br_netfilter"}
 
 // tree is what depmod says of a kernel's modules.
 type tree struct {
@@ -84,12 +91,14 @@ func (t tree) closure(patterns []string) ([]string, error) {
 	return order, nil
 }
 
-// matching returns those of the paths whose module's name matches.
+// matching returns those of the paths whose module's name matches, or that are
+// in the folder.
 func matching(pattern string, paths []string) []string {
 	var found []string
 	for _, p := range paths {
 		// The wanted patterns are constants, and well formed.
-		if ok, _ := path.Match(pattern, moduleName(p)); ok {
+		ok, _ := path.Match(pattern, moduleName(p))
+		if ok || strings.HasSuffix(pattern, "/") && strings.HasPrefix(p, pattern) {
 			found = append(found, p)
 		}
 	}

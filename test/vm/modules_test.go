@@ -31,6 +31,8 @@ func TestClosure(t *testing.T) {
 		"named with a dash":   {patterns: "dash_ed", want: "dash_ed"},
 		"built in":            {patterns: "ext4 overlay", want: "overlay"},
 		"a circle":            {patterns: "a", want: "b a"},
+		"a folder":            {patterns: "kernel/net/sched/ kernel/fs/", want: "sch_netem overlay"},
+		"no such folder":      {patterns: "kernel/net/none/", err: "kernel in /m has no module kernel/net/none/"},
 		"none":                {patterns: ""},
 		"unknown":             {patterns: "overlay sch_cake", err: "kernel in /m has no module sch_cake"},
 		"part of a name":      {patterns: "netem", err: "kernel in /m has no module netem"},

@@ -6,30 +6,49 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 )
 
 // programs are taken from the host, with their libraries: those that tests
-// start, copy under other names, or look at. Busybox, which looks at the name
-// it is called by, stands in for all others.
-var programs = []string{"sh", "sleep", "true", "false", "cat", "echo", "env", "unshare"}
+// start, copy under other names, or look at; those that tell what is in force in
+// a network; and the modprobe that the kernel calls. Busybox, which looks at the
+// name it is called by, stands in for all others.
+var programs = []string{"sh", "sleep", "true", "false", "cat", "echo", "env", "unshare", "ip", "tc", "nft", "kmod"}
 
-// addPrograms adds busybox and the programs, and their libraries.
+// data is what the programs read: netem's distributions, and iproute2's names.
+var data = []string{"/usr/lib/x86_64-linux-gnu/tc", "/etc/iproute2"}
+
+// otherNames are names that programs go by besides.
+var otherNames = map[string]string{
+	"usr/sbin/modprobe": "../bin/kmod",
+	"usr/sbin/ip":       "../bin/ip", // or busybox would take it
+}
+
+// addPrograms adds busybox and the programs, and what they need.
 func addPrograms(a *archive, busybox string) error {
 	seen := make(map[string]bool)
 	if err := addELF(a, "usr/bin/busybox", busybox, seen); err != nil {
 		return fmt.Errorf("take %s from the host: %w", busybox, err)
 	}
 	for _, name := range programs {
-		p, err := exec.LookPath(name)
+		p, err := find(name)
+		if err == nil {
+			p, err = filepath.EvalSymlinks(p) // ip is in sbin too, as a link
+		}
 		if err != nil {
 			return err
 		}
-		if err := addELF(a, "usr/bin/"+name, p, seen); err != nil {
+		if err := addELF(a, path.Join("usr", path.Base(path.Dir(p)), name), p, seen); err != nil {
 			return fmt.Errorf("take %s from the host: %w", p, err)
 		}
+	}
+	for name, target := range otherNames {
+		a.link(name, target)
+	}
+	for _, dir := range data {
+		a.copy(dir, dir)
 	}
 	return nil
 }

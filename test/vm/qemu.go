@@ -25,6 +25,22 @@ type machine struct {
 // console is where the kernel's messages are written.
 func (m machine) console() string { return filepath.Join(m.dir, "console") }
 
+// output is where a command's standard output is written, by a port of its own:
+// it is no terminal, and nothing else writes to it.
+func (m machine) output() string { return filepath.Join(m.dir, "output") }
+
+// keep moves that to where the user wants it, from a machine that broke too.
+func (m machine) keep() error {
+	if m.out == "" {
+		return nil
+	}
+	said, err := os.ReadFile(m.output())
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(m.out, said, 0o644)
+}
+
 // disk is where the machine's /tmp is.
 func (m machine) disk() string { return filepath.Join(m.dir, "disk") }
 
@@ -47,6 +63,10 @@ func (m machine) command(ctx context.Context) *exec.Cmd {
 		"-drive", "if=virtio,format=raw,cache=unsafe,file="+m.disk(),
 		"-chardev", "file,id=console,path="+m.console(), "-serial", "chardev:console",
 		"-chardev", "stdio,id=tests,signal=off", "-serial", "chardev:tests")
+	if m.out != "" {
+		c.Args = append(c.Args, "-device", "virtio-serial",
+			"-chardev", "file,id=out,path="+m.output(), "-device", "virtserialport,chardev=out,name=out")
+	}
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return c
 }

@@ -71,6 +71,10 @@ func (r *report) marked(words []string) {
 		r.pkg, r.began, r.seen, r.left = words[1], r.now(), newResults(), nil
 	case "end":
 		r.end(words[2] == "0")
+	case "run":
+		r.began = r.now()
+	case "ran":
+		r.ran(words[1])
 	case "left":
 		r.left = append(r.left, strings.Join(words[1:], " "))
 	case "lost":
@@ -101,6 +105,17 @@ func (r *report) end(ok bool) {
 	}
 	r.missing = slices.DeleteFunc(r.missing, func(p string) bool { return p == r.pkg })
 	r.pkg, r.seen = "", nil
+}
+
+// ran takes the end of a command that ran instead of tests. What it printed has
+// been shown.
+func (r *report) ran(status string) {
+	word := "ok  "
+	if status != "0" {
+		word, r.failed = "FAIL", true
+	}
+	fmt.Fprintf(r.w, "%s  exit status %s (vm, kernel %s, cgroup v2) %s\n", word, status, r.kernel, r.since(r.began))
+	r.missing = nil // it was all that was to run
 }
 
 func (r *report) mustNotSkip(t *test) bool {

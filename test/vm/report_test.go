@@ -49,6 +49,8 @@ func TestReport(t *testing.T) {
 		"printed glued":  {said: booted + mark + "begin p/one\n=== RUN   TestA\nready--- FAIL: TestA (0.00s)\nFAIL" + mark + "end p/one 1\n" + two},
 		"left behind":    {said: booted + strings.Replace(passing, mark+"end", mark+"left cgroup /sys/fs/cgroup/x\n"+mark+"end", 1) + two},
 		"module missing": {said: mark + "lost module /lab/module/veth.ko\n" + booted + passing + two},
+		"command":        {said: booted + mark + "run\nit says\n" + mark + "ran 0\n" + mark + "done\n", ok: true},
+		"command failed": {said: booted + mark + "run\nit says" + mark + "ran 3\n" + mark + "done\n"},
 		"machine ended": {
 			said: booted + passing + mark + "begin p/two\n=== RUN   TestA\n    a_test.go:1: about to\n",
 			err:  errors.New("the kernel says:\nKernel panic - not syncing"),
