@@ -99,7 +99,9 @@ func farEnd(fs proc.FS, ns experiment.Namespace, m filter.Match, ported bool) (n
 	if err != nil {
 		return netip.Addr{}, "the target's links can't be read: " + err.Error()
 	}
-	fits := func(a netip.Addr) bool { return !a.IsMulticast() && !within(m.Except.Far, a) && reached(links, m.Links, a) }
+	fits := func(a netip.Addr) bool {
+		return !a.IsMulticast() && !within(m.Except.Far, a) && reached(links, m.Links, a)
+	}
 	for _, p := range m.Far {
 		if a := zoned(p.Addr(), m.Links); p.IsSingleIP() && fits(a) {
 			return a, ""
@@ -139,7 +141,9 @@ func reached(links []proc.Link, meant []filter.Link, a netip.Addr) bool {
 		}
 	}
 	if self {
-		return slices.ContainsFunc(links, func(l proc.Link) bool { return l.Loopback && slices.Contains(meant, filter.Link{Name: l.Name, Index: l.Index}) })
+		return slices.ContainsFunc(links, func(l proc.Link) bool {
+			return l.Loopback && slices.Contains(meant, filter.Link{Name: l.Name, Index: l.Index})
+		})
 	}
 	return speaks
 }

@@ -63,8 +63,14 @@ func tryTAP() error {
 
 // tryRedirect does to lo what an ingress TAP needs.
 func tryRedirect(*tcConn) error {
-	d := &device{lane: lane{device: "lo", link: filter.Link{Name: "lo", Index: loopback}}, index: loopback}
-	return d.redirect(1)
+	lo := filter.Link{Name: "lo", Index: loopback}
+	d := &device{lane: lane{device: lo.Name, link: lo, ingress: true}, index: loopback}
+	defer func() {
+		if d.stamp != nil {
+			d.stamp.Close()
+		}
+	}()
+	return d.attach(1)
 }
 
 // CanQueue is CheckQueue for both directions, and no filter.

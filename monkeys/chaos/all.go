@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
 )
 
@@ -11,6 +12,6 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 		"freeze": func() experiment.Fault { return &Freeze{fs: fs} },
 		"kill":   func() experiment.Fault { return &Kill{fs: fs} },
 
-		"partition": newPartition(fs),
+		"partition": partitions(op.NewHost(fs)),
 	}
 }

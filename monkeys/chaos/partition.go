@@ -8,7 +8,6 @@ import (
 	"github.com/simianhq/simian/internal/filter"
 	"github.com/simianhq/simian/internal/gauge"
 	"github.com/simianhq/simian/internal/op"
-	"github.com/simianhq/simian/internal/proc"
 )
 
 // Partition keeps packets from a target, and the target's from others: they
@@ -21,9 +20,9 @@ type Partition struct {
 	gauges *gauge.Choices
 }
 
-func newPartition(fs proc.FS) func() experiment.Fault {
-	host := op.NewHost(fs)
-	return func() experiment.Fault { return &Partition{host: host, gauges: gauge.NewChoices(fs)} }
+// partitions makes partitions that share a host.
+func partitions(host *op.Host) func() experiment.Fault {
+	return func() experiment.Fault { return &Partition{host: host, gauges: gauge.NewChoices(host.FS)} }
 }
 
 var ways = []string{"", op.ActDrop, op.ActReject, op.ActReset}
