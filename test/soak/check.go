@@ -48,10 +48,11 @@ func (t *trial) settleBoth() {
 
 // patience is how long this trial's processes may take to end.
 func (t *trial) patience() time.Duration {
+	all := patience + 10*t.soak.startup
 	if t.handFrozen {
-		return patience + frozenStep
+		all += frozenStep
 	}
-	return patience
+	return all
 }
 
 func (t *trial) awaitEnd(processes func() map[int]string) {

@@ -296,6 +296,9 @@ func (s *soak) one(ctx context.Context, n int) {
 		t := s.newTrial(n, try)
 		t.do()
 		s.tally.add(t)
+		if len(t.leaks) > 0 {
+			fmt.Fprintf(s.stderr, "\nsoak: run %d (%s): %.300s\n", n, t.blow.name, t.leaks[0])
+		}
 		if t.struck || ctx.Err() != nil {
 			return
 		}

