@@ -172,11 +172,13 @@ func (l *Launcher) serve() error {
 
 func (l *Launcher) command(socket *os.File) *exec.Cmd {
 	return &exec.Cmd{
-		Path:        fmt.Sprintf("/proc/self/fd/%d", l.exe.Fd()),
+		// In the child, where files have their numbers already: to move others
+		// about, os/exec may use any number beyond theirs, that of exe too.
+		Path:        fmt.Sprintf("/proc/self/fd/%d", stage.Binary),
 		Args:        []string{stage.ContainerName},
 		Env:         []string{"GOMAXPROCS=1"}, // and none of the runner's: a reaper shows it to its container
 		Dir:         "/",
-		ExtraFiles:  []*os.File{socket},
+		ExtraFiles:  []*os.File{stage.Socket - 3: socket, stage.Binary - 3: l.exe},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	}
 }

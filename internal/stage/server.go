@@ -12,6 +12,10 @@ import (
 // becomes another program.
 const ContainerName = "simian-container"
 
+// Binary is the file descriptor of the program that a fork server is started
+// from. It closes it.
+const Binary = 4
+
 // System calls, options and flags that the standard library does not name.
 const (
 	sysSetns      = sysSetnsArch
@@ -43,6 +47,7 @@ func serve() int {
 	runtime.LockOSThread()
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetDumpable, 0, 0)
 	syscall.CloseOnExec(Socket)
+	_ = syscall.Close(Binary)
 	syscall.Umask(0)
 	resetIgnored()
 	s := &server{own: -1}

@@ -64,6 +64,11 @@ func (t *trial) awaitEnd(processes func() map[int]string) {
 			return
 		}
 	}
+	if t.tail != nil && len(left) > 0 {
+		t.tail.read()
+		written := bytes.Split(bytes.TrimSpace(t.tail.data), []byte("\n"))
+		t.note("written last, at boot time %d or before: %.400s", bootNow(), written[len(written)-1])
+	}
 	for pid, what := range left {
 		t.leak("process %d does not end: %s", pid, what)
 		if id, err := proc.Host().Identify(pid); err == nil {
