@@ -172,8 +172,8 @@ func TestGuardianIsApart(t *testing.T) {
 	if st.Session != s.guardian {
 		t.Errorf("session %d, want one of its own (%d)", st.Session, s.guardian)
 	}
-	if rss := residentKiB(t, s.guardian); rss > 20<<10 {
-		t.Errorf("resident %d KiB, want at most 20 MiB", rss)
+	if rss := residentKiB(t, s.guardian); rss > mostResident {
+		t.Errorf("resident %d KiB, want at most %d", rss, mostResident)
 	}
 	if cwd, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", s.guardian)); cwd != "/" {
 		t.Errorf("works in %s, which it keeps busy", cwd)
