@@ -83,6 +83,13 @@ fuzz: ## each fuzz target for half a minute
 	go test -run '^$$' -fuzz '^FuzzCompose$$' -fuzztime 30s ./targets/native
 	go test -run '^$$' -fuzz '^FuzzUnpack$$' -fuzzminimizetime 1x -fuzztime 30s ./internal/image
 	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime 30s ./internal/labnet
+	go test -run '^$$' -fuzz '^FuzzFault$$' -fuzztime 30s ./monkeys/latency
+	go test -run '^$$' -fuzz '^FuzzPorts$$' -fuzztime 30s ./internal/filter
+	go test -run '^$$' -fuzz '^FuzzResolvConf$$' -fuzztime 30s ./internal/filter
+	go test -run '^$$' -fuzz '^FuzzHosts$$' -fuzztime 30s ./internal/filter
+	go test -run '^$$' -fuzz '^FuzzMerge$$' -fuzztime 30s ./internal/queue
+	go test -run '^$$' -fuzz '^FuzzNftAttributes$$' -fuzztime 30s ./internal/op
+	go test -run '^$$' -fuzz '^FuzzQdiscDecode$$' -fuzztime 30s ./internal/op
 
 clean:
 	rm -rf bin examples/shop/rootfs
