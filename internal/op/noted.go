@@ -5,3 +5,6 @@ func (t *Table) Notes() []string { return t.Match.Notes }
 
 // Notes implements experiment.Noted.
 func (q *Queue) Notes() []string { return q.Match.Notes }
+
+// Notes implements experiment.Noted.
+func (q *Qdisc) Notes() []string { return q.Noted }

@@ -27,6 +27,7 @@ type Qdisc struct {
 	Limit  int                  `json:"limit"`           // packets that may be held at once
 	Was    Root                 `json:"was,omitzero"`    // what stood there
 	Remove bool                 `json:"remove,omitzero"` // take it away
+	Noted  []string             `json:"notes,omitempty"` // of the filter, where no table tells them
 
 	host *Host
 }
@@ -47,6 +48,7 @@ type QdiscPlan struct {
 	Banded  bool
 	Impair  impair.Config
 	Replace bool // what somebody has put there gives way, and is put back
+	Notes   []string
 	New     bool // the link is yet to be made: by Link, in a step before
 }
 
@@ -54,7 +56,7 @@ type QdiscPlan struct {
 // put something there, unless it is to be replaced, and ErrUnsupported where
 // that could not be put back exactly, or netem cannot do what is asked.
 func PlanQdisc(h *Host, p QdiscPlan) (experiment.Step, error) {
-	do := &Qdisc{Net: p.Net, Link: p.Link, Handle: p.Handle, Banded: p.Banded, Impair: p.Impair, host: h}
+	do := &Qdisc{Net: p.Net, Link: p.Link, Handle: p.Handle, Banded: p.Banded, Impair: p.Impair, Noted: p.Notes, host: h}
 	l := linkFacts{mtu: 1500, txQueueLen: ifbQueueLen}
 	if p.Link.Index <= 0 {
 		return experiment.Step{}, fmt.Errorf("plan netem on %q: it has no index", p.Link.Name)

@@ -42,6 +42,7 @@ func newNode(t testing.TB, name string) *node {
 	n.do(func() error { // addresses serve at once
 		return os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0)
 	})
+	n.raise("lo") // first of all: package net asks there, once, for what it has of IPv6
 	return n
 }
 

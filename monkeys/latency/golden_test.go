@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
@@ -36,6 +37,30 @@ func TestGoldenPlans(t *testing.T) {
 	}
 	w.target.do(func() error { return deleteLink("eth1") })
 	w.same(before)
+}
+
+// TestNotes tells what a user should know, by each backend: here that one link
+// stands on another, so that packets are struck twice.
+func TestNotes(t *testing.T) {
+	w := newWire(t, "IPv4")
+	w.target.do(func() error {
+		below, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.ParentIndex = "mac0", below.Attrs().Index
+		return netlink.LinkAdd(&netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE})
+	})
+	w.target.raise("mac0", 8)
+	for _, backend := range []string{"", backendNetem, backendQueue} {
+		for _, direction := range []string{"egress", "ingress", "both"} {
+			text := describe(w.plan(backend, "loss: 1, direction: "+direction))
+			if want := "note    mac0 stands on eth0: its packets pass both"; !strings.Contains(text, want) {
+				t.Errorf("%s %s: no note\n%s", backend, direction, text)
+			}
+		}
+	}
 }
 
 // plan plans by a backend, also by a netem that is not there.

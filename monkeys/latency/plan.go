@@ -97,7 +97,8 @@ func (p *planner) netemEgress() ([]experiment.Step, error) {
 	var steps []experiment.Step
 	for _, link := range m.Links {
 		step, err := op.PlanQdisc(p.host, op.QdiscPlan{
-			Net: p.ns, Link: link, Handle: handle, Banded: banded, Impair: p.config, Replace: p.OnExisting == "replace",
+			Net: p.ns, Link: link, Handle: handle, Banded: banded, Impair: p.config,
+			Replace: p.OnExisting == "replace", Notes: m.Notes,
 		})
 		if err != nil {
 			return nil, err

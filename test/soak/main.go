@@ -72,6 +72,7 @@ type options struct {
 	blow     string // only blows whose name has this in it; "" for all
 	seed     uint64
 	parallel int
+	verbose  bool
 }
 
 func parse(args []string) (options, error) {
@@ -85,9 +86,11 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.blow, "blow", "", "only blows that have this `text` in their name")
 	f.Uint64Var(&o.seed, "seed", 0, "draw what is done with this seed (a random one)")
 	f.IntVar(&o.parallel, "parallel", 2, "how many runs at a time")
+	f.BoolVar(&o.verbose, "v", false, "show what was done in each run")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	o.share(f)
 	if f.NArg() > 0 || o.runs < 1 || o.parallel < 1 || o.labs < 0 || o.net < 0 || o.labs+o.net > 100 {
 		return o, errors.New("want -runs and -parallel above 0, -labs and -net no more than 100 together, and no other arguments")
 	}
@@ -178,6 +181,18 @@ func newSoak(o options, stderr io.Writer) (*soak, error) {
 	return s, nil
 }
 
+// share leaves to networks what labs leave, and the other way round, where only
+// one of the two was given.
+func (o *options) share(f *flag.FlagSet) {
+	given := map[string]bool{}
+	f.Visit(func(g *flag.Flag) { given[g.Name] = true })
+	if !given["net"] {
+		o.net = max(0, min(o.net, 100-o.labs))
+	} else if !given["labs"] {
+		o.labs = max(0, min(o.labs, 100-o.net))
+	}
+}
+
 // startup measures how long the binary takes to start, and adds what a run does
 // before its first action.
 func (o options) startup() (time.Duration, error) {
@@ -206,26 +221,6 @@ func (s *soak) addLabs() error {
 // choose returns the blows that are wanted.
 func (o options) choose(list []blow) []blow {
 	return slices.DeleteFunc(list, func(b blow) bool { return !strings.Contains(b.name, o.blow) })
-}
-
-// addNets looks what can be done to networks.
-func (s *soak) addNets() error {
-	if s.net == 0 {
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		s.host.lacks = append(s.host.lacks, "no network is broken: that needs root")
-		return nil
-	}
-	why := netemHere()
-	s.host.netem = why == nil
-	if why != nil {
-		s.host.lacks = append(s.host.lacks, fmt.Sprintf("no netem here (%v): the queue and nftables alone", why))
-	}
-	s.onNets = s.choose(netBlows(s.host))
-	var err error
-	s.hostNet, err = hostNet()
-	return err
 }
 
 // draw returns what befalls run n. Those of labs and of networks are spread
@@ -296,47 +291,14 @@ func (s *soak) one(ctx context.Context, n int) {
 		t := s.newTrial(n, try)
 		t.do()
 		s.tally.add(t)
-		if len(t.leaks) > 0 {
+		if len(t.leaks) > 0 && !s.verbose {
 			fmt.Fprintf(s.stderr, "\nsoak: run %d (%s): %.300s\n", n, t.blow.name, t.leaks[0])
+		}
+		if s.verbose {
+			fmt.Fprintf(s.stderr, "\n%s", t.said())
 		}
 		if t.struck || ctx.Err() != nil {
 			return
 		}
-	}
-}
-
-// progress is a counter on a terminal, and a line now and then otherwise.
-type progress struct {
-	w        io.Writer
-	of       int
-	every    int
-	began    time.Time
-	terminal bool
-}
-
-func newProgress(w io.Writer, of int) *progress {
-	p := &progress{w: w, of: of, every: 50, began: time.Now()}
-	if f, ok := w.(*os.File); ok {
-		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-		p.terminal = err == nil
-	}
-	return p
-}
-
-func (p *progress) show(n int, t *tally) {
-	line := fmt.Sprintf("%d of %d runs, %d leaks, %s", n, p.of, t.countLeaks(), time.Since(p.began).Round(time.Second))
-	switch {
-	case p.terminal:
-		fmt.Fprintf(p.w, "\r%s ", line)
-	case n > 0 && n%p.every == 0:
-		fmt.Fprintln(p.w, line)
-	}
-}
-
-func (p *progress) end(t *tally) {
-	p.every = 1
-	p.show(p.of, t)
-	if p.terminal {
-		fmt.Fprintln(p.w)
 	}
 }

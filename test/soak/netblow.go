@@ -56,7 +56,8 @@ type helper struct {
 	cgroup string
 }
 
-// helpers are those of the trial's runs, by their cgroups.
+// helpers are those of the trial's runs, by their cgroups. One that is yet a
+// copy of the runner (vfork(2)) is none: to stop that is to stop the runner.
 func (t *trial) helpers() []helper {
 	var out []helper
 	host := proc.Host()
@@ -65,13 +66,20 @@ func (t *trial) helpers() []helper {
 		for _, root := range roots {
 			dirs, _ := filepath.Glob(filepath.Join(root, "simian-"+run+"-*-q*"))
 			for _, dir := range dirs {
-				pids, _ := host.CgroupMembers(dir)
-				for _, pid := range pids {
-					if id, err := host.Identify(pid); err == nil {
-						out = append(out, helper{id, dir})
-					}
-				}
+				out = append(out, helpersIn(host, dir)...)
 			}
+		}
+	}
+	return out
+}
+
+func helpersIn(host proc.FS, dir string) (out []helper) {
+	pids, _ := host.CgroupMembers(dir)
+	for _, pid := range pids {
+		id, err := host.Identify(pid)
+		args, _ := host.Cmdline(pid)
+		if err == nil && len(args) > 0 && args[0] == helperName {
+			out = append(out, helper{id, dir})
 		}
 	}
 	return out

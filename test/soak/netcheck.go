@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/simianhq/simian/experiment"
-	"github.com/simianhq/simian/internal/proc"
 )
 
 // checkWire wants the wire's networks to be as they were, packets to flow over
@@ -109,40 +108,6 @@ func (w *wire) flows() bool {
 		}
 	}
 	return false
-}
-
-// hostState lists what in the host's own network has the name of one of the
-// trial's runs.
-func (t *trial) hostState() []string {
-	lines, err := hostNet()
-	if err != nil {
-		return []string{"cannot be read: " + err.Error()}
-	}
-	return slices.DeleteFunc(lines, func(line string) bool {
-		return !slices.ContainsFunc(t.runs(), func(run string) bool { return strings.Contains(line, run) })
-	})
-}
-
-func hostNet() ([]string, error) {
-	self, err := proc.Host().Target(os.Getpid())
-	if err != nil {
-		return nil, err
-	}
-	return netState(self)
-}
-
-// checkHostNet compares this host's own network with what it was before.
-func (s *soak) checkHostNet() {
-	if s.hostNet == nil {
-		return
-	}
-	now, err := hostNet()
-	if err != nil {
-		now = []string{err.Error()}
-	}
-	for _, line := range (&wire{}).differences(s.hostNet, now) {
-		s.tally.drifted = append(s.tally.drifted, "this host's own network: "+line)
-	}
 }
 
 // inCgroupOf tells whether a process is in a cgroup that is named after a run.

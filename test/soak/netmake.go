@@ -11,8 +11,6 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/simianhq/simian/internal/proc"
 )
 
 // join joins the ends of a wire.
@@ -237,15 +235,4 @@ func replaceRoot() error {
 		return err
 	}
 	return netlink.QdiscReplace(tbfAt(link, foreign))
-}
-
-// netemHere gives the kernel's reason where it has no netem.
-func netemHere() error {
-	return proc.Do("/proc/self/ns/net", func() error { // which takes the thread back home
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		at := netlink.QdiscAttrs{LinkIndex: 1, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT}
-		return netlink.QdiscAdd(netlink.NewNetem(at, netlink.NetemQdiscAttrs{Latency: 1000}))
-	})
 }

@@ -101,15 +101,19 @@ func (t *trial) exit() string {
 
 // explain is all that is needed to look into a leak.
 func (t *tally) explain(one *trial) string {
+	return fmt.Sprintf("LEAK in %s  -seed %d -only %d; the blow fell at boot time %d; all is kept in %s\n", one.said(), t.seed, one.number, one.blown, one.work)
+}
+
+// said is all that was done in a trial, and what was left.
+func (t *trial) said() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "LEAK in run %d (try %d), %s: -seed %d -only %d\n", one.number, one.try, one.blow.name, t.seed, one.number)
-	for _, n := range one.notes {
+	fmt.Fprintf(&b, "run %d (try %d), %s:\n", t.number, t.try, t.blow.name)
+	for _, n := range t.notes {
 		fmt.Fprintln(&b, "  "+n)
 	}
-	for _, l := range one.leaks {
+	for _, l := range t.leaks {
 		fmt.Fprintln(&b, "  left: "+strings.TrimSpace(l))
 	}
-	fmt.Fprintf(&b, "  the blow fell at boot time %d; all is kept in %s\n", one.blown, one.work)
 	return b.String()
 }
 
