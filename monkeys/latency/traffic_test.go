@@ -208,12 +208,12 @@ func (f flood) last() time.Duration {
 func (w *wire) flood(from, to *space, at netip.Addr, n, size int, pause time.Duration) (f flood) {
 	w.t.Helper()
 	var sink net.PacketConn
-	to.do(func() (err error) { sink, err = net.ListenPacket("udp", ":7100"); return err })
+	to.do(func() (err error) { sink, err = net.ListenPacket("udp", ":0"); return err })
 	raw, err := sink.(*net.UDPConn).SyscallConn()
 	must(w.t, err)
 	must(w.t, raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20) }))
 	must(w.t, err)
-	source, err := from.dial(probe{to: at, port: 7100}, time.Minute)
+	source, err := from.dial(probe{to: at, port: sink.LocalAddr().(*net.UDPAddr).Port}, time.Minute)
 	must(w.t, err)
 	defer source.Close()
 	begun := time.Now()
