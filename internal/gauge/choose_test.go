@@ -146,9 +146,19 @@ func TestMeasure(t *testing.T) {
 	}
 	c.Note(target, p.near, filter.Filter{}, p.match(t))
 	for phase, least := range map[experiment.Phase]int{experiment.PhaseBefore: 1, experiment.PhaseDuring: 2} {
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		m, err := c.Measure(ctx, target, phase)
-		cancel()
+		var m *experiment.Measurement
+		var err error
+		for try := 0; m == nil || m.Sent < least && try < 20; try++ { // a busy machine may take longer to answer than Before waits
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(try+1)*300*time.Millisecond)
+			m, err = c.Measure(ctx, target, phase)
+			cancel()
+			if err != nil {
+				break
+			}
+			if phase == experiment.PhaseBefore && m.Lost > 0 {
+				m.Sent = 0
+			}
+		}
 		if err != nil || m.Target != target.ID || m.Phase != phase || m.What != "round trip to 10.204.0.2 (ICMP)" || m.Sent < least || m.Lost > 0 || m.Notes != nil {
 			t.Errorf("%s: %+v, %v", phase, m, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -75,6 +76,10 @@ func (w *wire) differences(before, now []string) []string {
 	return out
 }
 
+// moving is what changes by itself in what programs show: whether a link was
+// found to be up yet, and what htb counts.
+var moving = regexp.MustCompile(` state (UNKNOWN|UP)| direct_packets_stat \d+`)
+
 // seenBy is what the usual programs show of an end's network.
 func (e *netEnd) seenBy() map[string]string {
 	seen := map[string]string{}
@@ -87,7 +92,7 @@ func (e *netEnd) seenBy() map[string]string {
 		} {
 			// It is started by this thread, and so is in this thread's namespace.
 			if out, err := exec.Command(args[0], args[1:]...).Output(); err == nil {
-				seen[strings.Join(args, " ")] = strings.ReplaceAll(string(out), "state UNKNOWN", "state UP") // the kernel takes its time
+				seen[strings.Join(args, " ")] = moving.ReplaceAllString(string(out), "")
 			}
 		}
 		return nil
