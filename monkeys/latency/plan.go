@@ -149,6 +149,9 @@ func (p *planner) byQueue() ([]experiment.Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	if number > 0 { // each would take what the other sends on for new
+		return nil, fmt.Errorf("a queue of this run holds packets of this target already: combine what is to become of them in one action: %w", experiment.ErrBusy)
+	}
 	do := op.NewQueue(p.host, p.ns, p.run, number, p.match, p.config, limit, seedOf(p.run))
 	if err := op.CheckQueue(do); err != nil {
 		return nil, fmt.Errorf("backend queue: %w", err)
