@@ -123,7 +123,7 @@ func (p pair) index(t testing.TB, name string) (index int) {
 
 func (p pair) target(t testing.TB) experiment.Target {
 	t.Helper()
-	target, err := proc.Host().Target(p.process.Process.Pid)
+	target, err := proc.Host().Target(p.pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestMeasureGone(t *testing.T) {
 	if m, err := c.Measure(ctx, anonymous, experiment.PhaseDuring); err != nil || m.Sent < 2 || ctx.Err() == nil {
 		t.Errorf("no process is known: %+v, %v", m, err)
 	}
-	time.AfterFunc(50*time.Millisecond, func() { end(p.process) })
+	time.AfterFunc(50*time.Millisecond, p.end)
 	done := make(chan error, 1)
 	go func() {
 		_, err := c.Measure(context.Background(), target, experiment.PhaseDuring)

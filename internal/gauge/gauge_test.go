@@ -220,7 +220,7 @@ func TestNamespaceGone(t *testing.T) {
 	p := newPair(t)
 	port := p.listen(t)
 	tcp, echo := p.open(t, far["IPv4"], port), p.open(t, far["IPv4"], 0)
-	end(p.process)
+	p.end()
 	if _, err := tcp.Ping(t.Context()); !errors.Is(err, experiment.ErrGone) {
 		t.Errorf("TCP: %v", err)
 	}

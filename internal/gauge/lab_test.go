@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -24,7 +25,8 @@ var (
 // pair is two network namespaces joined by a veth, v in both.
 type pair struct {
 	near, far experiment.Namespace
-	process   *exec.Cmd // what near was found by, and all that keeps it
+	pid       int    // what near was found by
+	end       func() // ends it, and near with it
 }
 
 func newPair(t testing.TB) pair {
@@ -35,8 +37,8 @@ func newPair(t testing.TB) pair {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip("needs iproute2: ", err)
 	}
-	a, near := newNamespace(t)
-	_, other := newNamespace(t)
+	near, end := newNamespace(t)
+	other, _ := newNamespace(t)
 	run(t, near, "ip", "link", "add", "v", "type", "veth", "peer", "name", "v", "netns", strconv.Itoa(other.Via.PID))
 	for ns, host := range map[experiment.Namespace]string{near: "1", other: "2"} {
 		for _, line := range []string{
@@ -48,27 +50,26 @@ func newPair(t testing.TB) pair {
 			run(t, ns, "ip", strings.Fields(line)...)
 		}
 	}
-	return pair{near, other, a}
+	return pair{near, other, near.Via.PID, end}
 }
 
-func newNamespace(t testing.TB) (*exec.Cmd, experiment.Namespace) {
+func newNamespace(t testing.TB) (ns experiment.Namespace, end func()) {
 	t.Helper()
 	cmd := exec.Command("sleep", "300")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { end(cmd) })
+	end = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(end)
 	ns, err := proc.Host().Namespace(cmd.Process.Pid, "net")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cmd, ns
-}
-
-func end(cmd *exec.Cmd) {
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
+	return ns, end
 }
 
 // run runs a command in ns.
