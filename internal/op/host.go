@@ -17,6 +17,7 @@ type Host struct {
 
 	mu    sync.Mutex
 	held  map[string]io.Closer  // by the name of what was made
+	made  map[string]bool       // names that something was held under, ever
 	tried map[string]error      // what the kernel has, nil, and what not: see can
 	nft   map[string]nftAbility // by the shape of a table
 }
@@ -29,6 +30,18 @@ func (h *Host) hold(name string, c io.Closer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.held[name] = c
+	if h.made == nil {
+		h.made = map[string]bool{}
+	}
+	h.made[name] = true
+}
+
+// used tells whether something was held under a name, ever: its undo may be
+// about to take back what has that name.
+func (h *Host) used(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.made[name]
 }
 
 // holds returns what is held under a name, nil where nothing is.

@@ -14,8 +14,13 @@ import (
 	"github.com/simianhq/simian/internal/proc"
 )
 
+// IngressSuffix is what the name of a table ends with that is for what comes
+// in, where a fault has another table besides.
+const IngressSuffix = "i"
+
 // FreeTableName returns the first of simian_<run>_1, simian_<run>_2 … that no
-// table in the namespace has.
+// table in the namespace has, with or without IngressSuffix, nor one that this
+// process made before: what takes that one back may be at it still.
 func FreeTableName(h *Host, ns experiment.Namespace, run experiment.RunID) (name string, err error) {
 	err = h.FS.InNetwork(ns, func() error {
 		fd, err := openNft()
@@ -27,7 +32,10 @@ func FreeTableName(h *Host, ns experiment.Namespace, run experiment.RunID) (name
 		if err != nil {
 			return err
 		}
-		for n := 1; name == "" || slices.ContainsFunc(there, func(t nftTable) bool { return t.name == name }); n++ {
+		taken := func(name string) bool {
+			return h.used(tableHandle(ns, name)) || slices.ContainsFunc(there, func(t nftTable) bool { return t.name == name })
+		}
+		for n := 1; name == "" || taken(name) || taken(name+IngressSuffix); n++ {
 			name = fmt.Sprintf("simian_%s_%d", run, n)
 		}
 		return nil

@@ -35,16 +35,26 @@ func (g *NftGone) Handles() []string { return []string{tableHandle(g.Net, g.Name
 // where the namespace can't be found: it is the socket that keeps it.
 func (g *NftGone) Apply(context.Context) error {
 	var closed error
-	if h, ok := g.host.drop(g.Handles()[0]).(*heldTable); ok {
+	h, held := g.host.drop(g.Handles()[0]).(*heldTable)
+	if held {
 		closed = errors.Join(h.send(g.deletions(g.Families)), h.Close())
 	}
 	if errors.Is(closed, syscall.ENOENT) { // somebody was faster
 		closed = nil
 	}
-	return errors.Join(closed, g.inNetwork(func(fd int, there []nftTable) error {
+	return errors.Join(closed, g.sweep(held))
+}
+
+// sweep removes what nobody owns. What somebody owns was made since, where this
+// process has just closed its own.
+func (g *NftGone) sweep(closed bool) error {
+	return g.inNetwork(func(fd int, there []nftTable) error {
 		var families []string
 		for _, t := range there {
-			if t.owner != 0 {
+			switch {
+			case t.owner != 0 && closed:
+				continue
+			case t.owner != 0:
 				return fmt.Errorf("remove nft table %s: %s: %w", g.Name, t, experiment.ErrBusy)
 			}
 			families = append(families, familyName(t.family))
@@ -57,7 +67,7 @@ func (g *NftGone) Apply(context.Context) error {
 			return err
 		}
 		return nil
-	}))
+	})
 }
 
 // deletions removes the table with all that is in it.

@@ -256,15 +256,40 @@ func TestNftGoneThings(t *testing.T) {
 func TestNftFreeName(t *testing.T) {
 	t.Parallel()
 	l := newNftLab(t)
-	for _, want := range []string{"simian_abcd23_1", "simian_abcd23_2"} {
+	for i, suffix := range []string{"", IngressSuffix, "", ""} {
 		name, err := FreeTableName(l.h, l.ns, "abcd23")
 		must(t, err)
-		if name != want {
+		if want := fmt.Sprintf("simian_abcd23_%d", i+1); name != want {
 			t.Errorf("got %s, want %s", name, want)
 		}
 		table := l.table(filter.Match{Egress: true}, TableAct{Kind: ActDrop})
-		table.Name = name
+		table.Name = name + suffix
 		l.apply(table)
+		if i == 2 { // what takes it back may be at it still when the next is made
+			must(t, table.Gone().Apply(t.Context()))
+		}
+	}
+}
+
+// TestNftGoneOnlyItsOwn has a table made under the same name while the one
+// before is taken back: it stays.
+func TestNftGoneOnlyItsOwn(t *testing.T) {
+	t.Parallel()
+	l := newNftLab(t)
+	first := l.table(filter.Match{Egress: true}, TableAct{Kind: ActDrop})
+	must(t, first.Apply(t.Context()))
+	must(t, first.host.drop(first.Handles()[0]).Close())
+	second := *first
+	second.host = NewHost(l.h.FS)
+	l.apply(&second)
+	if err := first.Gone().sweep(true); err != nil {
+		t.Error(err)
+	}
+	if err := first.Gone().sweep(false); !errors.Is(err, experiment.ErrBusy) {
+		t.Errorf("another's: %v", err)
+	}
+	if e, err := second.Verify(t.Context()); err != nil || !e.InForce {
+		t.Errorf("the second: %+v, %v", e, err)
 	}
 }
 

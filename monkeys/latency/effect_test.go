@@ -140,7 +140,7 @@ var fieldCases = []struct {
 
 // TestFields feels each field, by each backend.
 func TestFields(t *testing.T) {
-	for _, backend := range []string{backendNetem, backendQueue} {
+	for _, backend := range through(backendNetem, backendQueue) {
 		for _, v := range ways {
 			t.Run(fmt.Sprintf("%s %s %s", backend, v.family, v.direction), func(t *testing.T) {
 				t.Parallel()
@@ -230,7 +230,7 @@ func TestDirections(t *testing.T) {
 
 // TestTCP sends a stream through, by both families.
 func TestTCP(t *testing.T) {
-	for _, backend := range []string{backendNetem, backendQueue} {
+	for _, backend := range through(backendNetem, backendQueue) {
 		for _, fields := range []string{"delay: 5ms", "delay: 5ms, loss: 0.5, reorder: 1", "delay: 1ms, rate: {rate: 400mbit, burst: 64KiB}"} {
 			t.Run(backend+" "+fields, func(t *testing.T) {
 				t.Parallel()

@@ -4,22 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/filter"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
 	_ "github.com/simianhq/simian/internal/stage" // this binary is the queue's helper, too
@@ -48,109 +45,6 @@ func await(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("%s: it does not come", what)
 		}
 	}
-}
-
-// space is a network namespace with a process in it, and files of its own.
-type space struct {
-	experiment.Target
-	t   testing.TB
-	cmd *exec.Cmd
-}
-
-func newSpace(t testing.TB, name string) *space {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces can be made by root only")
-	}
-	s := &space{t: t}
-	s.cmd = exec.Command("sleep", "600")
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
-	s.start(name)
-	s.do(func() error { // no packets but the test's
-		return os.WriteFile("/proc/sys/net/ipv6/conf/default/addr_gen_mode", []byte("1"), 0)
-	})
-	return s
-}
-
-// beside is another target in the same network namespace.
-func (s *space) beside(name string) *space {
-	s.t.Helper()
-	other := &space{t: s.t, cmd: exec.Command("sleep", "600")}
-	s.do(func() error { other.start(name); return nil })
-	return other
-}
-
-func (s *space) start(name string) {
-	s.t.Helper()
-	must(s.t, s.cmd.Start())
-	s.t.Cleanup(s.end)
-	target, err := proc.Host().Target(s.cmd.Process.Pid)
-	must(s.t, err)
-	s.Target = target
-	s.Kind, s.Name, s.ID, s.Root = "process", name, target.PIDs[0].Handle(), s.t.TempDir()
-}
-
-// end ends the process, and with it the namespace.
-func (s *space) end() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
-}
-
-// do runs fn in the namespace.
-func (s *space) do(fn func() error) {
-	s.t.Helper()
-	must(s.t, proc.Do(fmt.Sprintf("/proc/%d/ns/net", s.cmd.Process.Pid), fn))
-}
-
-// file writes a file of the target's own.
-func (s *space) file(name, text string) {
-	s.t.Helper()
-	path := filepath.Join(s.Root, name)
-	must(s.t, os.MkdirAll(filepath.Dir(path), 0o755))
-	must(s.t, os.WriteFile(path, []byte(text), 0o644))
-}
-
-// raise gives a link its hardware address and its addresses, and sets it up,
-// and lo too.
-func (s *space) raise(name string, last byte, list ...netip.Addr) {
-	s.t.Helper()
-	s.do(func() error {
-		link, err := netlink.LinkByName(name)
-		if err != nil {
-			return err
-		}
-		err = netlink.LinkSetHardwareAddr(link, hardware(last))
-		for _, a := range list {
-			bits := 24 + 40*(a.BitLen()/128)
-			at := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}, Flags: unix.IFA_F_NODAD}
-			err = errors.Join(err, netlink.AddrAdd(link, at))
-		}
-		lo, err2 := netlink.LinkByName("lo")
-		if err = errors.Join(err, err2); err != nil {
-			return err
-		}
-		return errors.Join(netlink.LinkSetUp(lo), netlink.LinkSetUp(link))
-	})
-}
-
-func hardware(last byte) net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 0, 0, last} }
-
-// knows tells who has which address for good: what waits for an answer to ARP
-// is soon dropped.
-func (s *space) knows(name string, last byte, list ...netip.Addr) {
-	s.t.Helper()
-	s.do(func() error {
-		link, err := netlink.LinkByName(name)
-		for _, a := range list {
-			if err != nil {
-				return err
-			}
-			err = netlink.NeighSet(&netlink.Neigh{
-				LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: hardware(last),
-			})
-		}
-		return err
-	})
 }
 
 // wire is a target, and a peer that answers.
@@ -301,6 +195,25 @@ func need(t testing.TB, backend string) {
 			t.Skip(err)
 		}
 	}
+}
+
+// through are the backends that a long test goes through. In short mode the
+// queue is left out where there is netem: its tests are the same, and a machine
+// without netem runs them.
+func through(backends ...string) []string {
+	if testing.Short() && op.CanNetem(op.NewHost(proc.Host())) == nil {
+		backends = slices.DeleteFunc(backends, func(b string) bool { return b == backendQueue })
+	}
+	return backends
+}
+
+// directions are those that a long test goes through; of short ones both would
+// show nothing that each of them does not.
+func directions() []filter.Direction {
+	if testing.Short() {
+		return []filter.Direction{filter.Egress, filter.Ingress}
+	}
+	return []filter.Direction{filter.Egress, filter.Ingress, filter.Both}
 }
 
 // strike plans and applies, until the test ends or heal is called.

@@ -135,7 +135,7 @@ func (p *planner) netemIngress() ([]experiment.Step, error) {
 		steps = append(steps, netem)
 		act.Forwards = append(act.Forwards, op.Forward{Link: link.Index, Ingress: made})
 	}
-	table, err := p.table(m, "i", act)
+	table, err := p.table(m, op.IngressSuffix, act)
 	return append(steps, table), err
 }
 

@@ -263,7 +263,7 @@ func (w *wire) touched(probes []probe, spared func(probe) bool) (lost []probe) {
 	answered := map[probe]bool{}
 	var all sync.WaitGroup
 	for _, p := range probes {
-		wait := 400 * time.Millisecond
+		wait := 250 * time.Millisecond
 		if spared(p) {
 			wait = 20 * time.Second
 		}
