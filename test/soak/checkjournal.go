@@ -161,10 +161,10 @@ func (t *trial) mayFail(path string) bool {
 	return t.blow.fails || t.handFrozen || t.clashes() || t.blow.stands && runOf(path) != t.tail.run
 }
 
-// clashes tells whether two actions of a recipe may want the root of one link
-// at a time, which the second is refused.
+// clashes tells whether two actions of a recipe may want the root of one link,
+// or a queue for one target, at a time, which the second is refused.
 func (t *trial) clashes() bool {
-	return t.recipe != nil && t.recipe.parallel && t.recipe.netems > 1
+	return t.recipe != nil && t.recipe.parallel && t.recipe.latencies > 1
 }
 
 // onlyGaps tells whether nothing was left but containers that nobody starts

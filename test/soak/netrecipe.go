@@ -21,6 +21,9 @@ func (t *trial) newNetRecipe() (*recipe, error) {
 			length += window + 2*every // as above
 		}
 		kinds := []kind{r.latency, r.latency, r.latency, r.partition}
+		if i > 0 { // two of the first beside each other on one target are refused
+			kinds = kinds[2:]
+		}
 		switch {
 		case t.blow.queue && i == 0:
 			kinds = []kind{r.byQueue}
@@ -74,9 +77,7 @@ func (r *recipe) late(backend string) string {
 	if backend != byQueue && (rooted || r.t.rng.IntN(5) == 0) {
 		words = append(words, "onExisting: replace")
 	}
-	if r.t.soak.host.netem && backend != byQueue {
-		r.netems++
-	}
+	r.latencies++
 	return r.fault(words, target)
 }
 

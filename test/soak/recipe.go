@@ -17,10 +17,10 @@ type recipe struct {
 	length time.Duration // of the method
 	names  []string      // of the actions, for people
 
-	wire     *wire // whose packets it touches; nil for none
-	stopsEnd bool  // it stops one of the wire's ends too
-	netems   int   // actions that may put netem there
-	parallel bool  // some start side by side
+	wire      *wire // whose packets it touches; nil for none
+	stopsEnd  bool  // it stops one of the wire's ends too
+	latencies int   // actions that make packets late
+	parallel  bool  // some start side by side
 }
 
 // kind draws an action of one kind: its text is the fault and the target.
