@@ -25,5 +25,6 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 		"qdisc":    func() experiment.Op { return &Qdisc{host: host} },
 		"link":     func() experiment.Op { return &Link{host: host} },
 		"queue":    func() experiment.Op { return &Queue{host: host} },
+		"helper":   func() experiment.Op { return &Helper{host: host} },
 	}
 }

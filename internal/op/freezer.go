@@ -54,7 +54,7 @@ func (f *Freezer) Handles() []string { return []string{f.Cgroup.Handle()} }
 // Apply implements experiment.Op. Before it freezes, it makes sure that nobody
 // who must not be frozen has moved in.
 func (f *Freezer) Apply(context.Context) error {
-	dir, err := f.open()
+	dir, err := openCgroup(f.Cgroup)
 	if err != nil {
 		return err
 	}
@@ -93,40 +93,6 @@ func CheckFreezer(dir experiment.CgroupDir, version string) error {
 	return nil
 }
 
-// open returns the cgroup's directory, once it is sure that it is the one that
-// was planned.
-func (f *Freezer) open() (int, error) {
-	fd, err := unix.Open(f.Cgroup.Path, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return -1, fmt.Errorf("open cgroup %s: %w", f.Cgroup.Path, experiment.ErrGone)
-	}
-	if err != nil {
-		return -1, fmt.Errorf("open cgroup %s: %w", f.Cgroup.Path, err)
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Ino != f.Cgroup.Inode {
-		unix.Close(fd)
-		return -1, fmt.Errorf("cgroup %s is another one now: %w", f.Cgroup.Path, experiment.ErrGone)
-	}
-	return fd, nil
-}
-
-// writeAt writes value into a file of the directory that is there already.
-func writeAt(dir int, file, value string) error {
-	fd, err := unix.Openat(dir, file, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", file, err)
-	}
-	defer unix.Close(fd)
-	if _, err := unix.Write(fd, []byte(value)); err != nil {
-		if errors.Is(err, unix.ENODEV) { // the cgroup was removed meanwhile
-			err = experiment.ErrGone
-		}
-		return fmt.Errorf("write %s to %s: %w", value, file, err)
-	}
-	return nil
-}
-
 // Verify implements experiment.Verifier: it waits until the kernel says that
 // all of the cgroup is frozen, or thawed.
 func (f *Freezer) Verify(ctx context.Context) (experiment.Evidence, error) {
@@ -147,7 +113,7 @@ func (f *Freezer) Verify(ctx context.Context) (experiment.Evidence, error) {
 
 // state reads frozen, freezing or thawed.
 func (f *Freezer) state() (string, error) {
-	dir, err := f.open()
+	dir, err := openCgroup(f.Cgroup)
 	if err != nil {
 		return "", err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/simianhq/simian/internal/filter"
 	"github.com/simianhq/simian/internal/impair"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/queue"
 )
 
 func delayed(d time.Duration) impair.Config { return impair.Config{Delay: d} }
@@ -54,7 +55,8 @@ func BenchmarkQueueRoundTrip(b *testing.B) {
 // stats says in one line what the helper has counted.
 func (q *Queue) stats(t testing.TB) string {
 	t.Helper()
-	list, err := q.held().client.Stats()
+	var list []queue.Stats
+	err := q.held().client.Report(&list)
 	must(t, err)
 	return fmt.Sprintf("%+v", list)
 }

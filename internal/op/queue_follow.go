@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/simianhq/simian/internal/filter"
-	"github.com/simianhq/simian/internal/queue"
 )
 
 // Follow implements experiment.Follower: while the helper runs, the table's
@@ -62,14 +61,4 @@ func (q *Queue) send(messages []nftMessage) error {
 		return errors.New("send rules to the queue's helper: this process has not started it")
 	}
 	return held.batch(messages)
-}
-
-// batch sends messages through the helper, and names the one that the kernel
-// does not take.
-func (h *heldQueue) batch(messages []nftMessage) error {
-	err := h.client.Batch(nftBatch(messages))
-	if bad, ok := errors.AsType[*queue.BatchError](err); ok {
-		err = explain(&nftError{int(bad.Sequence), bad.Errno}, messages)
-	}
-	return err
 }

@@ -121,7 +121,7 @@ func (s *stream) gap(when time.Time) time.Duration {
 
 func helperPID(t testing.TB, q *Queue) int {
 	t.Helper()
-	roots, _, err := q.cgroupRoots()
+	roots, _, err := cgroupRoots(q.host.FS)
 	must(t, err)
 	members, err := host.CgroupMembers(filepath.Join(roots[0], q.Cgroup()))
 	must(t, err)

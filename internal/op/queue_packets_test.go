@@ -18,6 +18,7 @@ import (
 	"github.com/simianhq/simian/internal/filter"
 	"github.com/simianhq/simian/internal/impair"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/queue"
 )
 
 // count sends n packets to a port of far, and returns how many arrived, with
@@ -74,7 +75,8 @@ func TestQueueChances(t *testing.T) {
 			q := w.apply(t, w.queue(w.match(filter.Egress), c.cfg))
 			arrived, spoilt := w.count(t, 9003, n)
 			t.Logf("%d of %d arrived; %s", arrived, n, verify(t, q).What)
-			list, err := q.held().client.Stats()
+			var list []queue.Stats
+			err := q.held().client.Report(&list)
 			must(t, err)
 			refused := int(list[0].Refused) // where a machine is slow, much goes at once
 			if arrived+refused < c.min || arrived > c.max || spoilt != 0 {
@@ -91,7 +93,8 @@ func TestQueueCorrupts(t *testing.T) {
 	q := w.apply(t, w.queue(w.match(filter.Egress), impair.Config{Corrupt: impair.Chance{Percent: 30}}))
 	const n = 3000
 	arrived, spoilt := w.count(t, 9004, n)
-	list, err := q.held().client.Stats()
+	var list []queue.Stats
+	err := q.held().client.Report(&list)
 	must(t, err)
 	t.Logf("%d of %d arrived, %d spoilt; %+v", arrived, n, spoilt, list[0])
 	if c := list[0].Corrupted; c < n*25/100 || c > n*35/100 {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -35,8 +33,8 @@ func (q *Queue) table() *Table {
 }
 
 // held returns the helper where this process has started it.
-func (q *Queue) held() *heldQueue {
-	h, _ := q.host.holds(q.Cgroup()).(*heldQueue)
+func (q *Queue) held() *heldHelper {
+	h, _ := q.host.holds(q.Cgroup()).(*heldHelper)
 	return h
 }
 
@@ -56,7 +54,8 @@ func (q *Queue) Verify(ctx context.Context) (experiment.Evidence, error) {
 		}
 		return experiment.Evidence{What: "the helper has ended: " + held.state, Hint: "somebody killed it, or memory was short; packets flow as if it had never been"}, nil
 	}
-	list, err := held.client.Stats()
+	var list []queue.Stats
+	err := held.client.Report(&list)
 	if err != nil {
 		return experiment.Evidence{What: "the helper does not answer: " + err.Error(), Hint: "it is stopped, or in a frozen cgroup"}, nil
 	}
@@ -138,17 +137,11 @@ func overfull(list []queue.Stats, drops []int64) string {
 
 // verifyGone tells whether nothing of q is left.
 func (q *Queue) verifyGone(ctx context.Context) (experiment.Evidence, error) {
-	roots, _, err := q.cgroupRoots()
-	if err != nil && !errors.Is(err, experiment.ErrUnsupported) {
-		return experiment.Evidence{}, err
-	}
-	for _, root := range roots {
-		if _, err := os.Stat(filepath.Join(root, q.Cgroup())); err == nil {
-			return experiment.Evidence{What: "cgroup " + q.Cgroup() + " is there", Hint: "the helper lives still"}, nil
-		}
+	if e, err := q.process().verifyGone(q.host.FS); err != nil || !e.InForce {
+		return e, err
 	}
 	var left []string
-	err = q.host.FS.InNetwork(q.Net, func() error {
+	err := q.host.FS.InNetwork(q.Net, func() error {
 		for _, l := range q.lanes() {
 			if _, err := linkIndex(l.device); err == nil {
 				left = append(left, l.device)

@@ -20,7 +20,7 @@ package queue
 
 import "github.com/simianhq/simian/internal/impair"
 
-// HelperName is argv[0] of a helper. Its one argument is a name to find it by.
+// HelperName is argv[0] of a helper.
 const HelperName = "simian-queue"
 
 // The kernel closes the files of a process that was killed in the order of
@@ -29,9 +29,6 @@ const HelperName = "simian-queue"
 // So the socket that owns the table has the highest number: the rules go
 // before the devices, which take 20 ms each. (Measured: traffic flows 1 to 2 ms
 // after the kill, and 30 to 60 ms after it where that socket has the lowest.)
-
-// Control is the file descriptor on which a helper and its parent talk.
-const Control = 3
 
 // Order is what a helper is told first. Files come with it, and are named by
 // their place among them, from 0 on.

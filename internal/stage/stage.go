@@ -1,7 +1,7 @@
 // Package stage is what runs before the rest of the binary is initialised: the
-// guardian, the server that forks containers, and the helper that holds
-// packets, which must be small and quick. It imports the standard library, and
-// internal/queue, which does so too; its path sorts before most of what Simian
+// guardian, the server that forks containers, and the helpers, which must be
+// small and quick. It imports the standard library, and what the helpers do,
+// which does so too; its path sorts before most of what Simian
 // links in, so that its init comes before theirs (Go initialises packages by
 // import path among those whose imports are ready).
 package stage
@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/simianhq/simian/internal/helper"
 	"github.com/simianhq/simian/internal/queue"
 )
 
@@ -58,12 +59,19 @@ func parseOrder(args []string) (o Order, ok bool) {
 	return Order{pid, deadline, rest[:n], rest[n:]}, true
 }
 
+// helpers are what goes on beside Simian while a fault is in force, by argv[0].
+func helpers() map[string]helper.Begin {
+	return map[string]helper.Begin{
+		queue.HelperName: queue.Begin,
+	}
+}
+
 func init() {
 	if len(os.Args) == 0 {
 		return
 	}
-	if os.Args[0] == queue.HelperName {
-		os.Exit(queue.Main())
+	if begin := helpers()[os.Args[0]]; begin != nil {
+		os.Exit(helper.Main(begin))
 	}
 	if os.Args[0] != GuardianName {
 		return
