@@ -26,5 +26,6 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 		"link":     func() experiment.Op { return &Link{host: host} },
 		"queue":    func() experiment.Op { return &Queue{host: host} },
 		"helper":   func() experiment.Op { return &Helper{host: host} },
+		"oom-kill": func() experiment.Op { return &OOMKill{host: host} },
 	}
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/sys/unix"
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/helper"
+	"github.com/simianhq/simian/internal/proc"
 )
 
 // Helper starts a helper (internal/helper) that goes on with something while it
@@ -19,17 +21,17 @@ type Helper struct {
 	Run     experiment.RunID       `json:"run"`
 	Name    string                 `json:"name"`             // among the helpers of the run
 	Program string                 `json:"program"`          // argv[0]: what it does (internal/stage)
-	Args    jsontext.Value         `json:"args"`             // what it is told
+	Args    jsontext.Value         `json:"args,omitempty"`   // what it is told
 	Target  experiment.ProcessID   `json:"target"`           // it ends with this process
 	Net     experiment.Namespace   `json:"net,omitzero"`     // the network namespace it runs in; its own where there is none
 	Counts  []experiment.CgroupDir `json:"counts,omitempty"` // cgroups of the target's in which what it does counts
 	Root    bool                   `json:"root,omitzero"`    // it stays root; otherwise it runs as nobody
+	Scratch *Scratch               `json:"scratch,omitzero"` // a file that it is given
 	Holds   []string               `json:"holds,omitempty"`  // handles, besides its own
 	Words   string                 `json:"words"`            // what it does, in one line
 	Present bool                   `json:"present"`
 
-	host  *Host
-	files func() (files []int, closer func(), err error) // that are sent along; nil for none
+	host *Host
 }
 
 // NewHelper returns h as an op that starts it. Its undo is Gone.
@@ -41,7 +43,7 @@ func NewHelper(host *Host, h Helper) *Helper {
 // Gone returns the op that ends what h starts.
 func (h *Helper) Gone() *Helper {
 	gone := *h
-	gone.Present, gone.Args, gone.files = false, nil, nil
+	gone.Present, gone.Args, gone.Scratch = false, nil, nil
 	return &gone
 }
 
@@ -125,21 +127,21 @@ func (h *Helper) launch() (held *heldHelper, err error) {
 }
 
 // begin tells the helper what to do, and sends along a pidfd of the target and
-// what it needs besides.
+// the file that it is given.
 func (h *Helper) begin(held *heldHelper) error {
-	pidfd, closePidfd, err := h.targetPidfd()
+	pidfd, err := proc.OpenPidfd(h.Target)
 	if err != nil {
 		return err
 	}
-	defer closePidfd()
+	defer unix.Close(pidfd)
 	files := []int{pidfd}
-	if h.files != nil {
-		more, closeMore, err := h.files()
+	if h.Scratch != nil {
+		f, err := h.Scratch.open()
 		if err != nil {
 			return err
 		}
-		defer closeMore()
-		files = append(files, more...)
+		defer f.Close()
+		files = append(files, int(f.Fd()))
 	}
 	return held.begin([]byte(h.Args), files)
 }

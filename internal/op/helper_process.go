@@ -263,12 +263,3 @@ func cgroupRoots(fs proc.FS) (roots []string, v2 bool, err error) {
 	}
 	return roots, v2, nil
 }
-
-// targetPidfd opens the process that the helper ends with.
-func (h *Helper) targetPidfd() (fd int, closer func(), err error) {
-	fd, err = proc.OpenPidfd(h.Target)
-	if err != nil {
-		return -1, nil, err
-	}
-	return fd, func() { _ = unix.Close(fd) }, nil
-}

@@ -169,6 +169,9 @@ func (p *Protection) CheckCgroup(dir string) error {
 		return err
 	}
 	for _, pid := range pids {
+		if p.fs.helper(pid) {
+			continue
+		}
 		if err := p.check(pid); err != nil {
 			return fmt.Errorf("cgroup %s: %w", dir, err)
 		}
@@ -188,6 +191,42 @@ func (f FS) OwnCgroup(t experiment.Target) (dir experiment.CgroupDir, controller
 		return v1, "freezer", true
 	}
 	return experiment.CgroupDir{}, "", false
+}
+
+// OwnController returns the cgroup in which the limits of a controller, as
+// version 2 names it (cpu, memory, io), hold for t and for nobody else, and
+// whether it is one of version 2.
+func (f FS) OwnController(t experiment.Target, controller string) (dir experiment.CgroupDir, v2 bool, err error) {
+	knobs := map[string][3]string{
+		"cpu": {"cpu", "cpu.cfs_quota_us", "cpu.max"}, "memory": {"memory", "memory.limit_in_bytes", "memory.max"},
+		"io": {"blkio", "blkio.throttle.write_bps_device", "io.max"},
+	}[controller]
+	if f.owns(t.Cgroup.V2, knobs[2], t.PIDs) {
+		return t.Cgroup.V2, true, nil
+	}
+	if v1 := t.Cgroup.V1[knobs[0]]; f.owns(v1, knobs[1], t.PIDs) {
+		return v1, false, nil
+	}
+	return dir, false, fmt.Errorf("it has no cgroup of its own with the %s controller (give it one, as a container or a systemd unit has): %w", controller, experiment.ErrUnsupported)
+}
+
+// helper tells whether a process is a helper of Simian's, which goes on with a
+// fault in a cgroup below its target's: it is neither the target's nor to be
+// protected from what is done to that cgroup.
+func (f FS) helper(pid int) bool {
+	args, err := f.Cmdline(pid)
+	if err != nil || len(args) != 1 || !slices.Contains(helperNames(), args[0]) {
+		return false
+	}
+	own, err1 := f.exeFile(os.Getpid())
+	its, err2 := f.exeFile(pid)
+	return err1 == nil && err2 == nil && own == its
+}
+
+// helperNames are what helpers are called that run in a target's cgroup
+// (internal/burn).
+func helperNames() []string {
+	return []string{"simian-burn-cpu", "simian-burn-memory", "simian-burn-io"}
 }
 
 // owns tells whether the processes that live in dir's subtree are those of
@@ -233,7 +272,7 @@ func (f FS) living(dir string) ([]experiment.ProcessID, error) {
 		if err != nil && !errors.Is(err, experiment.ErrGone) {
 			return nil, err
 		}
-		if err == nil && f.runs(s) {
+		if err == nil && f.runs(s) && !f.helper(pid) {
 			ids = append(ids, s.ID())
 		}
 		if pid == 0 {

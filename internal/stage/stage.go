@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/simianhq/simian/internal/burn"
 	"github.com/simianhq/simian/internal/helper"
 	"github.com/simianhq/simian/internal/queue"
 )
@@ -63,6 +64,9 @@ func parseOrder(args []string) (o Order, ok bool) {
 func helpers() map[string]helper.Begin {
 	return map[string]helper.Begin{
 		queue.HelperName: queue.Begin,
+		burn.CPUName:     burn.BeginCPU,
+		burn.MemoryName:  burn.BeginMemory,
+		burn.IOName:      burn.BeginIO,
 	}
 }
 

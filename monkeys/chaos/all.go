@@ -8,10 +8,15 @@ import (
 
 // All returns the faults of the Chaos Monkey. They read the host through fs.
 func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
+	host := op.NewHost(fs)
 	return experiment.Catalog[experiment.Fault]{
+		"burn.cpu":    func() experiment.Fault { return &BurnCPU{host: host} },
+		"burn.io":     func() experiment.Fault { return &BurnIO{host: host} },
+		"burn.memory": func() experiment.Fault { return &BurnMemory{host: host} },
+
 		"freeze": func() experiment.Fault { return &Freeze{fs: fs} },
 		"kill":   func() experiment.Fault { return &Kill{fs: fs} },
 
-		"partition": partitions(op.NewHost(fs)),
+		"partition": partitions(host),
 	}
 }

@@ -70,12 +70,17 @@ type prey struct {
 
 func newPrey(t testing.TB) *prey {
 	t.Helper()
-	cmd := exec.Command("sleep", "60")
+	return preyOf(t, exec.Command("sleep", "60"))
+}
+
+// preyOf starts a command and waits until it sleeps.
+func preyOf(t testing.TB, cmd *exec.Cmd) *prey {
+	t.Helper()
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	await(t, "sleep", func() bool {
+	await(t, cmd.Args[0], func() bool {
 		st, err := host.Stat(cmd.Process.Pid)
-		return err == nil && st.Comm == "sleep" && st.State == 'S'
+		return err == nil && st.Comm == cmd.Args[0] && st.State == 'S'
 	})
 	id, err := host.Identify(cmd.Process.Pid)
 	must(t, err)

@@ -86,8 +86,11 @@ func parse(args []string) (options, error) {
 		return nil
 	})
 	f.StringVar(&o.kernel, "kernel", "linux-image-cloud-amd64", "boot this one of the `kernels` in bin/vm/kernels")
-	// A /dev/kvm inside a virtual machine may be there and not work.
-	f.StringVar(&o.accel, "accel", "tcg", "QEMU's `accelerator`: kvm, where it works, is the faster one")
+	// A /dev/kvm inside a virtual machine may be there and not work. With a thread
+	// for each processor, QEMU may go on to execute the breakpoint by which the
+	// kernel patches its own code (the first nft hook of a kind is such a patch)
+	// long after it is gone, and the machine hangs: "soft lockup".
+	f.StringVar(&o.accel, "accel", "tcg,thread=single", "QEMU's `accelerator`: kvm, where it works, is the faster one")
 	f.IntVar(&o.memory, "m", 1536, "the machine's memory in `MiB`")
 	f.DurationVar(&o.boot, "boot", 2*time.Minute, "how long it may take to boot")
 	f.DurationVar(&o.timeout, "timeout", 8*time.Minute, "how long all of it may take")

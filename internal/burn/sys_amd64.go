@@ -1,0 +1,3 @@
+package burn
+
+const sysMemfdArch = 319 // memfd_create(2)
