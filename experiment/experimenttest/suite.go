@@ -91,11 +91,24 @@ func sameOp(t testing.TB, what string, a, b experiment.Op) {
 }
 
 // indirect returns an op, or what it points to: the journal may give either.
+// Pointers that the catalogue has put into it are left out: a fault's ops and
+// the journal's are of catalogues of their own.
 func indirect(op experiment.Op) any {
-	if v := reflect.ValueOf(op); v.Kind() == reflect.Pointer && !v.IsNil() {
-		return v.Elem().Interface()
+	v := reflect.ValueOf(op)
+	if v.Kind() == reflect.Pointer && !v.IsNil() {
+		v = v.Elem()
 	}
-	return op
+	if v.Kind() != reflect.Struct {
+		return v.Interface()
+	}
+	own := reflect.New(v.Type()).Elem()
+	own.Set(v)
+	for i := range own.NumField() {
+		if f := own.Field(i); !v.Type().Field(i).IsExported() && f.Kind() == reflect.Pointer {
+			reflect.NewAt(f.Type(), f.Addr().UnsafePointer()).Elem().SetZero()
+		}
+	}
+	return own.Interface()
 }
 
 // describesItself asks for one line, and for the names of what an op changes.

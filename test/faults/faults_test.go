@@ -1,0 +1,54 @@
+package faults
+
+import (
+	"os"
+	"testing"
+
+	"github.com/simianhq/simian/monkeys"
+)
+
+// TestFaults tests every case on every kind of subject, and holds what came of
+// it against what is written down.
+func TestFaults(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make the targets: containers, cgroups, network namespaces")
+	}
+	if _, err := program(); err != nil {
+		t.Fatal(err)
+	}
+	b := newBook()
+	t.Cleanup(func() { b.hold(t) }) // once all have ended
+	byFault := map[string][]faultCase{}
+	for _, c := range cases() {
+		byFault[c.Name] = append(byFault[c.Name], c)
+	}
+	for name, forms := range byFault {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for i := range forms {
+				c := &forms[i]
+				for _, k := range c.kinds() {
+					t.Run(c.form()+"/"+string(k), func(t *testing.T) {
+						t.Parallel()
+						x := &cell{faultCase: c, kind: k}
+						b.note(c.id(), k, x.run(t))
+					})
+				}
+			}
+		})
+	}
+}
+
+// TestEveryFault wants a case for each fault that there is.
+func TestEveryFault(t *testing.T) {
+	t.Parallel()
+	tested := map[string]bool{}
+	for _, c := range cases() {
+		tested[c.Name] = true
+	}
+	for _, name := range monkeys.Faults(host).Names() {
+		if !tested[name] {
+			t.Errorf("the fault %s has no case here", name)
+		}
+	}
+}
