@@ -94,6 +94,8 @@ fuzz: ## each fuzz target for half a minute
 	go test -run '^$$' -fuzz '^FuzzPorts$$' -fuzztime 30s ./internal/filter
 	go test -run '^$$' -fuzz '^FuzzResolvConf$$' -fuzztime 30s ./internal/filter
 	go test -run '^$$' -fuzz '^FuzzHosts$$' -fuzztime 30s ./internal/filter
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 30s ./internal/dnsrelay
+	go test -run '^$$' -fuzz '^FuzzEntry$$' -fuzztime 30s ./internal/dnsrelay
 	go test -run '^$$' -fuzz '^FuzzMerge$$' -fuzztime 30s ./internal/queue
 	go test -run '^$$' -fuzz '^FuzzNftAttributes$$' -fuzztime 30s ./internal/op
 	go test -run '^$$' -fuzz '^FuzzQdiscDecode$$' -fuzztime 30s ./internal/op

@@ -26,6 +26,7 @@ var only = map[string][]string{
 	"github.com/compose-spec/compose-go":     {"targets/native"},
 	"github.com/cilium/ebpf":                 {"internal/box", "internal/op"},
 	"github.com/miekg/dns":                   {"internal/labnet", "internal/filter"},
+	"golang.org/x/net/dns":                   {"internal/dnsrelay", "internal/op", "monkeys/chaos"},
 	"github.com/elastic/go-seccomp-bpf":      {"internal/seccomp"},
 	"github.com/moby/profiles":               {"internal/seccomp", "bench/launch"},
 	"k8s.io/client-go":                       {"internal/kube"},

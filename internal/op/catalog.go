@@ -25,6 +25,7 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 		"qdisc":    func() experiment.Op { return &Qdisc{host: host} },
 		"link":     func() experiment.Op { return &Link{host: host} },
 		"queue":    func() experiment.Op { return &Queue{host: host} },
+		"dns":      func() experiment.Op { return &DNS{host: host} },
 		"helper":   func() experiment.Op { return &Helper{host: host} },
 		"oom-kill": func() experiment.Op { return &OOMKill{host: host} },
 	}

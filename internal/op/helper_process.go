@@ -25,6 +25,7 @@ type helperProcess struct {
 	cgroup  string                 // the name of its cgroup, by which anybody can find and end it
 	counts  []experiment.CgroupDir // a child cgroup of that name is made in each, so that what it does counts there
 	nobody  bool                   // it runs as nobody, without capabilities
+	keeps   []uintptr              // but these (CAP_*)
 }
 
 // nobody is the user that owns nothing (user_namespaces(7), overflowuid).
@@ -144,6 +145,7 @@ func (p helperProcess) command(control *os.File) *exec.Cmd {
 	}
 	if p.nobody && os.Geteuid() == 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
+		cmd.SysProcAttr.AmbientCaps = p.keeps
 	}
 	return cmd
 }

@@ -1,6 +1,7 @@
 package op
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -41,6 +42,7 @@ type nftWay struct {
 	family uint8
 	hook   uint32
 	prio   int32
+	kind   string // of its base chains: nat, or filter where it is empty
 }
 
 // compile returns the transaction that makes t. Devices that packets are given
@@ -96,7 +98,7 @@ func (t *Table) checkForwards() error {
 func (t *Table) ways() []nftWay {
 	var ways []nftWay
 	if t.Match.Egress {
-		w := nftWay{"egress", true, unix.NFPROTO_NETDEV, unix.NF_NETDEV_EGRESS, 500}
+		w := nftWay{"egress", true, unix.NFPROTO_NETDEV, unix.NF_NETDEV_EGRESS, 500, ""}
 		switch {
 		case t.Act.tells():
 			w.family, w.hook, w.prio = unix.NFPROTO_INET, unix.NF_INET_LOCAL_OUT, 0
@@ -106,7 +108,7 @@ func (t *Table) ways() []nftWay {
 		ways = append(ways, w)
 	}
 	if t.Match.Ingress {
-		w := nftWay{"ingress", false, unix.NFPROTO_NETDEV, unix.NF_NETDEV_INGRESS, -500}
+		w := nftWay{"ingress", false, unix.NFPROTO_NETDEV, unix.NF_NETDEV_INGRESS, -500, ""}
 		if t.Act.tells() {
 			w.family, w.hook, w.prio = unix.NFPROTO_INET, unix.NF_INET_LOCAL_IN, 0
 		}
@@ -236,8 +238,9 @@ func (c *nftCompiler) baseChain(w nftWay, name, device string) {
 		}
 	})
 	m.body.u32(unix.NFTA_CHAIN_POLICY, nfAccept)
-	m.body.text(unix.NFTA_CHAIN_TYPE, "filter")
-	m.text += fmt.Sprintf(" { type filter hook %s", hookName(w))
+	kind := cmp.Or(w.kind, "filter")
+	m.body.text(unix.NFTA_CHAIN_TYPE, kind)
+	m.text += fmt.Sprintf(" { type %s hook %s", kind, hookName(w))
 	if device != "" {
 		m.text += fmt.Sprintf(" device %q", device)
 	}

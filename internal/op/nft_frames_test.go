@@ -159,7 +159,7 @@ func TestNftPriority(t *testing.T) {
 	const class = 0x5a010002
 	table := l.apply(l.table(m, TableAct{Kind: ActPrio, Class: class}))
 	after := &Table{Name: "after", Match: filter.Match{Links: []filter.Link{l.link}, Egress: true}}
-	w := nftWay{"egress", true, unix.NFPROTO_INET, unix.NF_INET_POST_ROUTING, 301}
+	w := nftWay{"egress", true, unix.NFPROTO_INET, unix.NF_INET_POST_ROUTING, 301, ""}
 	c := &nftCompiler{t: after, known: map[string]bool{}}
 	c.table(w)
 	c.baseChain(w, "egress", "")

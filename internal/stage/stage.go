@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/simianhq/simian/internal/burn"
+	"github.com/simianhq/simian/internal/dnsrelay"
 	"github.com/simianhq/simian/internal/helper"
 	"github.com/simianhq/simian/internal/queue"
 )
@@ -63,10 +64,11 @@ func parseOrder(args []string) (o Order, ok bool) {
 // helpers are what goes on beside Simian while a fault is in force, by argv[0].
 func helpers() map[string]helper.Begin {
 	return map[string]helper.Begin{
-		queue.HelperName: queue.Begin,
-		burn.CPUName:     burn.BeginCPU,
-		burn.MemoryName:  burn.BeginMemory,
-		burn.IOName:      burn.BeginIO,
+		dnsrelay.HelperName: dnsrelay.Begin,
+		queue.HelperName:    queue.Begin,
+		burn.CPUName:        burn.BeginCPU,
+		burn.MemoryName:     burn.BeginMemory,
+		burn.IOName:         burn.BeginIO,
 	}
 }
 

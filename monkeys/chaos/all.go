@@ -17,6 +17,7 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 		"freeze": func() experiment.Fault { return &Freeze{fs: fs} },
 		"kill":   func() experiment.Fault { return &Kill{fs: fs} },
 
+		"dns":       dnsFaults(host),
 		"partition": partitions(host),
 	}
 }

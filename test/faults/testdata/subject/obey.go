@@ -27,6 +27,7 @@ func obey(words []string) (string, error) {
 		"dial":    dial,
 		"get":     get,
 		"resolve": resolve,
+		"lookup":  lookup,
 		"burn":    burn,
 		"alloc":   alloc,
 		"free":    func([]string) (string, error) { return free() },
@@ -107,6 +108,19 @@ func resolve(args []string) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("%.6f %s", time.Since(start).Seconds(), strings.Join(addresses, " ")), nil
+}
+
+// lookup asks the name server SERVER, an address and a port, for the addresses
+// of NAME, by TCP: that nobody is there is always told, and by UDP once a second
+// (icmp_ratelimit).
+func lookup(args []string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", args[0])
+	}}
+	addresses, err := r.LookupHost(ctx, args[1]+".")
+	return strings.Join(addresses, " "), err
 }
 
 // burn computes with so many threads for so long, and gives the CPUs it had.
