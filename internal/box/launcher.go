@@ -248,15 +248,30 @@ func (l *Launcher) reapLost() {
 // reap is wait4(2) for a child that fork has made.
 func (l *Launcher) reap(pid int, status *unix.WaitStatus, options int) (int, error) {
 	if options&unix.WNOHANG == 0 {
-		return unix.Wait4(pid, status, options, nil)
+		return waitEnd(pid, status, options)
 	}
 	l.kin.Lock()
 	defer l.kin.Unlock()
-	got, err := unix.Wait4(pid, status, options, nil)
+	got, err := waitEnd(pid, status, options)
 	if got == pid {
 		delete(l.born, pid)
 	}
 	return got, err
+}
+
+// waitEnd is wait4(2) for the end of a child. One that a thread of this process
+// traces shows its stops too, whatever is asked for (ptrace(2)): the fault clock
+// does.
+func waitEnd(pid int, status *unix.WaitStatus, options int) (int, error) {
+	for {
+		got, err := unix.Wait4(pid, status, options, nil)
+		switch {
+		case err != nil || got != pid || !status.Stopped():
+			return got, err
+		case options&unix.WNOHANG != 0:
+			return 0, nil
+		}
+	}
 }
 
 // errFork says that the fork server is well, but its fork was refused.

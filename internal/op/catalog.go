@@ -26,6 +26,7 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 		"link":     func() experiment.Op { return &Link{host: host} },
 		"queue":    func() experiment.Op { return &Queue{host: host} },
 		"dns":      func() experiment.Op { return &DNS{host: host} },
+		"clock":    func() experiment.Op { return &Clock{host: host} },
 		"helper":   func() experiment.Op { return &Helper{host: host} },
 		"oom-kill": func() experiment.Op { return &OOMKill{host: host} },
 	}

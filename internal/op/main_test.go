@@ -52,6 +52,12 @@ func victim(role []string) error {
 		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &set, nil); err != nil {
 			return err
 		}
+	case "exec":
+		return execVictim()
+	case "apply":
+		return applyForEver()
+	case "clock":
+		return clockVictim(role[1:])
 	case "catch":
 		signal.Notify(make(chan os.Signal, 1), SignalNumber(role[1]))
 		fmt.Println("ready")
@@ -100,7 +106,7 @@ func newPrey(t testing.TB, role ...string) *prey {
 	must(t, err)
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if len(role) > 0 && (role[0] == "catch" || role[0] == "threads") {
+	if len(role) > 0 && (role[0] == "catch" || role[0] == "threads" || role[0] == "clock") {
 		_, err := out.Read(make([]byte, 8))
 		must(t, err)
 	} else {

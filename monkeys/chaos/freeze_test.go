@@ -141,6 +141,7 @@ func TestUnprivileged(t *testing.T) {
 		{"freeze PID", p.id.PID},
 		{"freeze PID signal", p.id.PID},
 		{"freeze PID cgroup", inV1.id.PID},
+		{"clock PID", p.id.PID},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			cmd := exec.Command("/proc/self/exe")

@@ -8,7 +8,7 @@ import (
 
 // cases are all of them, by fault, in the order of the table.
 func cases() []faultCase {
-	return slices.Concat(killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), burnCases())
+	return slices.Concat(killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), burnCases(), clockCases())
 }
 
 // always is a Refused that says the same of these kinds on every kernel.

@@ -1,0 +1,133 @@
+package op
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/experiment/experimenttest"
+	"github.com/simianhq/simian/internal/vdso"
+)
+
+// vdsoOf shows all of a process's vDSO.
+func vdsoOf(t testing.TB, id experiment.ProcessID) string {
+	t.Helper()
+	m, err := openVDSO(host, id)
+	if errors.Is(err, vdso.ErrGone) || errors.Is(err, vdso.ErrNone) {
+		return "gone"
+	}
+	must(t, err)
+	defer m.Close()
+	code, err := m.At(0, 2*pageSize)
+	must(t, err)
+	return string(code)
+}
+
+func TestClockOp(t *testing.T) {
+	t.Parallel()
+	var p *prey
+	experimenttest.Op(t, experimenttest.OpCase{
+		Ops: All(host),
+		Step: func(t testing.TB) experiment.Step {
+			p = newPrey(t)
+			return shiftOf(t, NewHost(host), -24*time.Hour, p.id)
+		},
+		Snapshot: func() string { return fmt.Sprintf("%x", vdsoOf(t, p.id)) },
+		Gone:     func(testing.TB) { _ = p.cmd.Process.Kill(); _ = p.cmd.Wait() },
+	})
+}
+
+// TestClockShift asks each function for the time.
+func TestClockShift(t *testing.T) {
+	t.Parallel()
+	for _, offset := range []time.Duration{-24 * time.Hour, 5 * time.Minute, -1300 * time.Millisecond, 250 * time.Millisecond, 100 * 365 * 24 * time.Hour} {
+		t.Run(offset.String(), func(t *testing.T) {
+			t.Parallel()
+			p := newClockPrey(t, "0")
+			step := shiftOf(t, NewHost(host), offset, p.id)
+			checkReading(t, p, 0)
+			must(t, step.Do.Apply(t.Context()))
+			checkReading(t, p, offset)
+			must(t, step.Undo.Apply(t.Context()))
+			checkReading(t, p, 0)
+		})
+	}
+}
+
+func checkReading(t *testing.T, p *clockPrey, offset time.Duration) {
+	t.Helper()
+	before := time.Now()
+	r, err := p.ask()
+	must(t, err)
+	var mono unix.Timespec
+	must(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono))
+	took := time.Since(before)
+	const tick = 10 * time.Millisecond // of a coarse clock
+	near := func(what string, got, from, slack time.Duration) {
+		t.Helper()
+		if d := got - from; d < -slack || d > took+slack {
+			t.Errorf("%s is %s off, asked within %s", what, d, took)
+		}
+	}
+	now := time.Duration(before.UnixNano())
+	near("time.Now", time.Duration(r.GoNow), now+offset, 0)
+	near("CLOCK_REALTIME", time.Duration(r.Realtime), now+offset, 0)
+	near("CLOCK_REALTIME_COARSE", time.Duration(r.Coarse), now+offset, tick)
+	near("CLOCK_TAI", time.Duration(r.TAI), now+offset, 40*time.Second)
+	near("gettimeofday", time.Duration(r.Micros), now+offset, time.Microsecond)
+	near("time", time.Duration(r.Second)*time.Second, (now + offset).Truncate(time.Second), tick+time.Second*time.Duration(b2i((now+offset)%time.Second > 900*time.Millisecond)))
+	near("the kernel's own", time.Duration(r.Direct), now, 0)
+	near("CLOCK_MONOTONIC", time.Duration(r.Monotonic), time.Duration(mono.Nano())-took, time.Millisecond)
+	if r.MicrosNull != 0 || r.SecondNull < r.Second || r.SecondNull > r.Second+1 || r.Wrong != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// TestClockHot shifts and puts back while threads do nothing but read the time.
+func TestClockHot(t *testing.T) {
+	t.Parallel()
+	for _, signals := range []string{"", "signals"} {
+		t.Run("with "+signals, func(t *testing.T) {
+			t.Parallel()
+			p := newClockPrey(t, "8", signals)
+			untouched := vdsoOf(t, p.id)
+			step := shiftOf(t, NewHost(host), -time.Hour, p.id)
+			var in, out []time.Duration
+			for i := range 200 {
+				began := time.Now()
+				if err := step.Do.Apply(t.Context()); err != nil {
+					t.Fatalf("round %d: %v (%s)", i, err, p.state())
+				}
+				in = append(in, time.Since(began))
+				began = time.Now()
+				if err := step.Undo.Apply(t.Context()); err != nil {
+					t.Fatalf("round %d: %v (%s)", i, err, p.state())
+				}
+				out = append(out, time.Since(began))
+				if vdsoOf(t, p.id) != untouched {
+					t.Fatalf("round %d: its vDSO is not as it was", i)
+				}
+			}
+			r, err := p.ask()
+			must(t, err)
+			t.Logf("in %s, out %s (medians), %d rounds of its threads", median(in), median(out), r.Rounds)
+			checkReading(t, p, 0)
+		})
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	return slices.Sorted(slices.Values(d))[len(d)/2]
+}

@@ -1,0 +1,164 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/op"
+	"github.com/simianhq/simian/internal/vdso"
+)
+
+// Clock has a target read another time of day than it is.
+type Clock struct {
+	Offset Offset  `json:"offset,omitzero" jsonschema:"what is added to the clock, such as -24h or +5m"`
+	To     Instant `json:"to,omitzero" jsonschema:"instead of an offset: what time it is as the fault begins, such as 2038-01-19T03:14:00Z"`
+	Clock  string  `json:"clock,omitempty" jsonschema:"realtime: the time of day (default); monotonic, boottime: what runs since the machine started"`
+
+	host *op.Host
+}
+
+// clocks makes clocks that share a host.
+func clocks(host *op.Host) func() experiment.Fault {
+	return func() experiment.Fault { return &Clock{host: host} }
+}
+
+// The clocks that there are (clock_gettime(2)).
+const (
+	clockRealtime  = "realtime"
+	clockMonotonic = "monotonic"
+	clockBoottime  = "boottime"
+)
+
+// Validate implements experiment.Validator.
+func (c *Clock) Validate() error {
+	clock := cmp.Or(c.Clock, clockRealtime)
+	switch {
+	case !slices.Contains([]string{clockRealtime, clockMonotonic, clockBoottime}, clock):
+		return experiment.Fieldf("clock", "unknown clock %q\n        clocks: realtime monotonic boottime", c.Clock)
+	case c.Offset != 0 && !c.To.IsZero():
+		return experiment.Fieldf("to", "it is an offset, or an instant, and not both")
+	case c.Offset == 0 && c.To.IsZero():
+		return experiment.Fieldf("offset", "want an offset such as -24h or +5m, or to: an instant")
+	case !c.To.IsZero() && clock != clockRealtime:
+		return experiment.Fieldf("to", "the clock %s tells no date: give an offset", clock)
+	}
+	return nil
+}
+
+// Plan implements experiment.Fault.
+func (c *Clock) Plan(_ context.Context, run experiment.RunID, t experiment.Target) ([]experiment.Step, error) {
+	if len(t.PIDs) == 0 {
+		return nil, fmt.Errorf("it has no process here: %w", experiment.ErrUnsupported)
+	}
+	if clock := cmp.Or(c.Clock, clockRealtime); clock != clockRealtime {
+		return c.planNamespace(clock, t)
+	}
+	if now := time.Now().Add(c.Offset.D()); now.Unix() < 0 {
+		return nil, fmt.Errorf("an offset of %s leads to %s, and the time of day begins in 1970: %w", c.Offset, now.UTC().Format(time.DateOnly), experiment.ErrUnsupported)
+	}
+	shift := op.Clock{ID: op.ClockID(run, t), Name: t.Name, Offset: c.Offset.D(), To: time.Time(c.To)}
+	shift.Cgroup, _, _ = c.host.FS.OwnCgroup(t)
+	var err error
+	if shift.Processes, shift.Image, err = c.processes(t); err != nil {
+		return nil, err
+	}
+	return []experiment.Step{op.NewClock(c.host, shift)}, nil
+}
+
+// processes returns the processes whose clock can be shifted, which are all
+// that live, and their vDSO.
+func (c *Clock) processes(t experiment.Target) (ids []experiment.ProcessID, image vdso.Image, err error) {
+	for _, id := range t.PIDs {
+		its, err := op.PlanClock(c.host.FS, id, t.Name)
+		if errors.Is(err, experiment.ErrGone) {
+			continue // it has ended since it was found; the others are there still
+		}
+		if err != nil {
+			return nil, image, err
+		}
+		if len(ids) > 0 && !reflect.DeepEqual(its, image) {
+			return nil, image, fmt.Errorf("pid %d has another vDSO than pid %d: %w", id.PID, ids[0].PID, experiment.ErrUnsupported)
+		}
+		ids, image = append(ids, id), its
+	}
+	if len(ids) == 0 {
+		return nil, image, fmt.Errorf("none of its processes is left: %w", experiment.ErrGone)
+	}
+	return ids, image, nil
+}
+
+// planNamespace plans a shift of what runs since the machine started: a time
+// namespace (time_namespaces(7)) is entered as a program starts, so a container
+// has to be started again in one.
+func (c *Clock) planNamespace(clock string, t experiment.Target) ([]experiment.Step, error) {
+	return nil, fmt.Errorf("the clock %s of %s can be shifted only where its container is started again in a time namespace: %w (clock: realtime shifts the time of day)",
+		clock, t.Name, experiment.ErrUnsupported)
+}
+
+// Offset is a length of time with a sign: -24h, +5m, 1h30m.
+type Offset time.Duration
+
+// D returns it as a time.Duration.
+func (o Offset) D() time.Duration { return time.Duration(o) }
+
+// TypeName implements experiment.Typed.
+func (Offset) TypeName() string { return "duration with a sign" }
+
+// String gives a form that UnmarshalText reads.
+func (o Offset) String() string { return time.Duration(o).String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (o Offset) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (o *Offset) UnmarshalText(b []byte) error {
+	text, back := strings.CutPrefix(string(b), "-")
+	if back && strings.HasPrefix(text, "+") {
+		return fmt.Errorf("%q has two signs", b)
+	}
+	var d experiment.Duration
+	if err := d.UnmarshalText([]byte(text)); err != nil {
+		return err
+	}
+	switch {
+	case d == 0:
+		return errors.New("an offset of 0 changes nothing")
+	case d.D()%time.Microsecond != 0:
+		return fmt.Errorf("%s is finer than a microsecond, and gettimeofday(2) is not", b)
+	}
+	if *o = Offset(d); back {
+		*o = -*o
+	}
+	return nil
+}
+
+// Instant is a date and a time of day.
+type Instant time.Time
+
+// IsZero tells whether it was left out.
+func (i Instant) IsZero() bool { return time.Time(i).IsZero() }
+
+// TypeName implements experiment.Typed.
+func (Instant) TypeName() string { return "date and time" }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (i *Instant) UnmarshalText(b []byte) error {
+	t, err := time.Parse(time.RFC3339, string(b))
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not a date and a time (write it as 2038-01-19T03:14:00Z)", b)
+	case t.Unix() < 0:
+		return fmt.Errorf("%s is before 1970, where the time of day begins", b)
+	case t.Year() > 2200:
+		return fmt.Errorf("%s is after 2200", b)
+	}
+	*i = Instant(t.UTC())
+	return nil
+}
