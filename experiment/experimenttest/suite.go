@@ -211,6 +211,21 @@ func same(t testing.TB, when, before string, snapshot func() string, within time
 		time.Sleep(10 * time.Millisecond)
 	}
 	if after != before {
-		t.Errorf("%s the world is not as it was:\n- before\n%s\n+ after\n%s", when, before, after)
+		t.Errorf("%s the world is not as it was:\n%s%s", when, only(before, after, "- "), only(after, before, "+ "))
 	}
+}
+
+// only lists the lines of one that are not in the other.
+func only(of, in, sign string) string {
+	var b strings.Builder
+	there := strings.Split(in, "\n")
+	for line := range strings.SplitSeq(of, "\n") {
+		if !slices.Contains(there, line) {
+			b.WriteString(sign + line + "\n")
+		}
+	}
+	if b.Len() == 0 {
+		return sign + "(the same lines)\n"
+	}
+	return b.String()
 }

@@ -20,10 +20,10 @@ type faultCase struct {
 	Section string // as a file has it; subject.words are replaced: $PEER …
 
 	// Feel asks the subject, and sums up in a word or two what it is like.
-	// Its words must be Well before, Ill while the fault is in force and, once
-	// that is taken back, After, which is Well where nothing is said.
-	Feel             func(s *subject) string
-	Well, Ill, After string
+	// Its words must be Well before, Ill while the fault is in force, and Well
+	// again once that is taken back.
+	Feel      func(s *subject) string
+	Well, Ill string
 
 	// Sees reads what Observe does not know of: files, what is in them.
 	Sees func(s *subject) string
@@ -33,9 +33,9 @@ type faultCase struct {
 	// for the subject's own.
 	Refused func(k kind) string
 
-	Net    bool // it is of the network, and subjects that have one of their own are others
-	Once   bool // it spoils its subject: each part gets another
-	NoUndo bool // it can't be taken back
+	Net      bool   // it is of the network, and subjects that have one of their own are others
+	Restarts bool   // a container is started again, and is another process then
+	NoUndo   []kind // of these it can't be taken back: each part gets another
 }
 
 // id is the case's name in tests and in testdata/support.json.
@@ -69,7 +69,7 @@ type cell struct {
 // run tests the cell, and returns what came of it: "yes", "yes: BACKEND",
 // "no: WHY", or "" where it failed or was not tested in full.
 func (x *cell) run(t *testing.T) string {
-	if !x.Once {
+	if !x.noUndo() {
 		x.subject = newSubject(t, x.kind)
 	}
 	if x.Refused != nil && x.Refused(x.kind) != "" {
@@ -131,7 +131,7 @@ func (x *cell) refused(t *testing.T) {
 func (x *cell) conformance(t *testing.T) {
 	s := x.on(t)
 	experimenttest.Fault(t, experimenttest.FaultCase{
-		Fault: s.fault(t, x.Section), Ops: codec().Ops, NoUndo: x.NoUndo, Settle: patience,
+		Fault: s.fault(t, x.Section), Ops: codec().Ops, NoUndo: x.noUndo(), Settle: patience,
 		Target: func(t testing.TB) experiment.Target {
 			s = x.on(t)
 			return s.target(t)
@@ -152,15 +152,13 @@ func (x *cell) effect(t *testing.T) {
 	s.feels(t, "while it is in force", x.Feel, x.Ill)
 	j.inForce(t)
 	stop()
-	if !x.NoUndo {
+	if !x.noUndo() {
 		j.takeBack(t)
+		s.feels(t, "afterwards", x.Feel, x.Well)
 	}
-	after := x.After
-	if after == "" {
-		after = x.Well
-	}
-	s.feels(t, "afterwards", x.Feel, after)
 }
+
+func (x *cell) noUndo() bool { return slices.Contains(x.NoUndo, x.kind) }
 
 // residue wants nothing to be left, whoever takes it back.
 func (x *cell) residue(t *testing.T) {
@@ -181,7 +179,7 @@ func (x *cell) residue(t *testing.T) {
 			before := x.state(s, target)
 			j := x.plan(t, s, target)
 			how.apply(j, t)
-			if !x.NoUndo {
+			if !x.noUndo() {
 				j.takeBack(t)
 				s.same(t, "after it was taken back", before, func() string { return x.state(s, target) })
 			}
@@ -202,6 +200,9 @@ func (x *cell) plan(t testing.TB, s *subject, target experiment.Target) *journal
 // state is all that a fault may change of a subject.
 func (x *cell) state(s *subject, target experiment.Target) string {
 	text := s.observe(target)
+	if x.Restarts && s.kind == launched {
+		text = s.observeAgain(text)
+	}
 	if x.Sees != nil {
 		text += "\n" + x.Sees(s)
 	}

@@ -11,7 +11,7 @@ import (
 func burnCases() []faultCase {
 	const shared = "others would pay for what is burnt: it has no cgroup of its own with the %s controller (give it one, as a container or a systemd unit has): unsupported"
 	refused := func(controller string) func(kind) string {
-		return always(strings.Replace(shared, "%s", controller, 1), process)
+		return always(word(shared, controller), process)
 	}
 	return []faultCase{
 		{

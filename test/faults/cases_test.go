@@ -11,6 +11,9 @@ func cases() []faultCase {
 	return slices.Concat(killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), burnCases(), clockCases())
 }
 
+// word puts a word into a message.
+func word(message, word string) string { return strings.Replace(message, "%s", word, 1) }
+
 // always is a Refused that says the same of these kinds on every kernel.
 func always(why string, of ...kind) func(kind) string {
 	return func(k kind) string {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/simianhq/simian/experiment"
 )
 
@@ -27,7 +29,7 @@ func (n names) in(text string) bool {
 // run: cgroups, links, tables, mounts, files and processes.
 func leftOf(run experiment.RunID, s *subject) []string {
 	n := namesOf(run)
-	return slices.Concat(n.cgroups(), n.hostNet(), n.files(s.base), n.processes())
+	return slices.Concat(n.cgroups(), n.hostNet(), n.files(s.base), n.processes(), n.programs())
 }
 
 func (n names) cgroups() (left []string) {
@@ -61,6 +63,24 @@ func (n names) hostNet() (left []string) {
 		}
 	}
 	return left
+}
+
+// programs looks at those of BPF that the kernel has loaded.
+func (n names) programs() (left []string) {
+	for id := ebpf.ProgramID(0); ; {
+		var err error
+		if id, err = ebpf.ProgramGetNextID(id); err != nil {
+			return left // after the last
+		}
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue
+		}
+		if info, err := p.Info(); err == nil && n.in(info.Name) {
+			left = append(left, "BPF program "+info.Name)
+		}
+		p.Close()
+	}
 }
 
 // files looks where runs leave files, and in the subject's own folders.

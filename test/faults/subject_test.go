@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -126,9 +127,8 @@ func (s *subject) fill(text string) string {
 	return text
 }
 
-// load reads a file with this fault on this subject.
-func (s *subject) load(t testing.TB, section string) *experiment.Action {
-	t.Helper()
+// read reads a file with this fault on this subject.
+func (s *subject) read(section string) (*experiment.Action, error) {
 	l := experiment.Loader{Faults: monkeys.Faults(host), Targets: targets.All(host, s.lab)}
 	lab := ""
 	if s.kind == launched {
@@ -141,24 +141,37 @@ spec:%s
   method:
     - {fault: %s, target: {%s}, for: 1m, irreversible: true}
 `, experiment.APIVersion, experiment.Kind, lab, s.fill(section), s.pick), nil)
-	must(t, err)
-	return &e.Spec.Method[0]
+	if err != nil {
+		return nil, err
+	}
+	return &e.Spec.Method[0], nil
 }
 
 func (s *subject) fault(t testing.TB, section string) experiment.Fault {
 	t.Helper()
-	return s.load(t, section).Fault
+	a, err := s.read(section)
+	must(t, err)
+	return a.Fault
 }
 
 // target is the subject as it runs now.
 func (s *subject) target(t testing.TB) experiment.Target {
 	t.Helper()
-	found, err := s.load(t, "{type: kill}").Target.Selector.Select(t.Context())
-	must(t, err)
-	if len(found) != 1 {
-		t.Fatalf("%d targets are found", len(found))
+	found, err := s.selected()
+	for end := time.Now().Add(patience); len(found) != 1 && time.Now().Before(end); found, err = s.selected() {
+		time.Sleep(5 * time.Millisecond) // it is being started again
 	}
+	must(t, err)
 	return found[0]
+}
+
+// selected finds the subject, none where it is down.
+func (s *subject) selected() ([]experiment.Target, error) {
+	a, err := s.read("{type: kill}")
+	if err != nil {
+		return nil, err
+	}
+	return a.Target.Selector.Select(context.Background())
 }
 
 // feels waits until the subject feels like this.
@@ -193,6 +206,21 @@ func (s *subject) observe(target experiment.Target) string {
 	}
 	return strings.Join(append(lines, s.below(target)...), "\n")
 }
+
+// observeAgain is observe of whatever process the container has now; what
+// tells it from another is left out.
+func (s *subject) observeAgain(text string) string {
+	found, err := s.selected()
+	if err == nil && len(found) == 1 {
+		text = s.observe(found[0])
+	}
+	lines := strings.Split(fleeting.ReplaceAllString(text, " $1 "), "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// fleeting is what two lives of a container differ in.
+var fleeting = regexp.MustCompile(`(?:^|\s)(process:|mnt:|device )[0-9:]+\s`)
 
 // mine tells whether a fact is the subject's own. The host's network and mounts
 // are others' too, who come and go: of these only what lies in its folder

@@ -211,7 +211,7 @@ func (t *trial) sweep() error {
 	}
 	args := []string{"rollback", "--all"}
 	if t.rng.IntN(2) == 0 {
-		h, err := t.recipe.herd(t.tag+"-next", "", 1, false)
+		h, err := t.recipe.herd(t.tag+"-next", nil, 1, false)
 		if err != nil {
 			return err
 		}

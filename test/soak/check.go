@@ -167,6 +167,7 @@ func (t *trial) checkVictims() {
 		left = t.recipe.broken()
 		for _, h := range t.recipe.herds {
 			left = append(left, h.dead()...)
+			left = append(left, h.changed()...)
 		}
 		if len(left) == 0 || len(t.recipe.broken()) > 0 {
 			break

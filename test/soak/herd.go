@@ -2,11 +2,14 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,17 +20,19 @@ import (
 
 // herd is the victims of one action.
 type herd struct {
-	tag     string // in their command lines
-	cgroup  string // they are all in it; "" where they have none of their own
+	tag     string   // in their command lines
+	cgroups []string // they are all in these; none where they have none of their own
 	workers []*worker
+	before  []string // what faults could change of them, one line a fact; nil where it is not compared
+	struck  []string // faults that are on them
 }
 
 // newHerd starts n victims. With restart, one that dies is started again.
-func newHerd(tag, cgroup string, n int, fork, restart bool) (*herd, error) {
-	h := &herd{tag: tag, cgroup: cgroup}
+func newHerd(tag string, cgroups []string, n int, fork, restart bool) (*herd, error) {
+	h := &herd{tag: tag, cgroups: cgroups}
 	procs, forks := none, none
-	if cgroup != "" {
-		procs = filepath.Join(cgroup, procsFile)
+	if len(cgroups) > 0 {
+		procs = strings.Join(cgroups, ",")
 	}
 	if fork {
 		forks = "fork"
@@ -40,6 +45,9 @@ func newHerd(tag, cgroup string, n int, fork, restart bool) (*herd, error) {
 		h.workers = append(h.workers, w)
 		go w.supervise()
 	}
+	if !restart {
+		h.before = h.state()
+	}
 	return h, nil
 }
 
@@ -49,21 +57,20 @@ func (h *herd) pattern() string { return "^" + roleVictim + " " + h.tag + " " }
 // broken says what of the herd does not run, nothing where all does.
 func (h *herd) broken() []string {
 	var out []string
-	if h.cgroup != "" && frozen(h.cgroup) {
-		out = append(out, "cgroup "+h.cgroup+" is frozen")
-	}
 	for _, w := range h.workers {
 		if what := w.broken(); what != "" {
 			out = append(out, what)
 		}
 	}
-	if h.cgroup == "" {
-		return out
-	}
-	pids, _ := proc.Host().CgroupMembers(h.cgroup) // their children
-	for _, pid := range pids {
-		if stopped(pid) {
-			out = append(out, fmt.Sprintf("pid %d is stopped", pid))
+	for _, dir := range h.cgroups {
+		if frozen(dir) {
+			out = append(out, "cgroup "+dir+" is frozen")
+		}
+		pids, _ := proc.Host().CgroupMembers(dir) // their children
+		for _, pid := range pids {
+			if stopped(pid) {
+				out = append(out, fmt.Sprintf("pid %d is stopped", pid))
+			}
 		}
 	}
 	return out
@@ -71,7 +78,7 @@ func (h *herd) broken() []string {
 
 // anyBroken is broken in short, for who asks often.
 func (h *herd) anyBroken() bool {
-	if h.cgroup != "" && frozen(h.cgroup) {
+	if slices.ContainsFunc(h.cgroups, frozen) {
 		return true
 	}
 	for _, w := range h.workers {
@@ -84,19 +91,63 @@ func (h *herd) anyBroken() bool {
 
 // end kills the herd and removes its cgroup.
 func (h *herd) end() error {
-	if h.cgroup != "" {
-		thaw(h.cgroup)
+	for _, dir := range h.cgroups {
+		thaw(dir)
 	}
 	for _, w := range h.workers {
 		w.end()
 	}
-	if h.cgroup == "" {
+	var errs []error
+	for _, dir := range h.cgroups {
+		if pids, err := proc.Host().CgroupMembers(dir); err == nil {
+			killAll(pids)
+		}
+		errs = append(errs, removeCgroup(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// state is what faults could change of the herd: its processes, and its own
+// cgroups with those below.
+func (h *herd) state() []string {
+	var lines []string
+	for _, w := range h.workers {
+		target, err := proc.Host().Target(w.pid())
+		if err != nil {
+			return append(lines, err.Error())
+		}
+		seen, err := proc.Host().Observe(context.Background(), target)
+		if err != nil {
+			return append(lines, err.Error())
+		}
+		for _, o := range seen {
+			if strings.HasPrefix(o.Object, "process:") || strings.HasPrefix(o.Object, "cgroup:") && slices.Contains(h.cgroups, o.Object[len("cgroup:"):]) {
+				lines = append(lines, prefixed(o.Object+" ", o.Lines)...)
+			}
+		}
+	}
+	for _, dir := range h.cgroups {
+		below, _ := filepath.Glob(filepath.Join(dir, "*", procsFile))
+		lines = append(lines, prefixed("there is ", below)...)
+	}
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
+
+func prefixed(prefix string, lines []string) []string {
+	out := make([]string, len(lines))
+	for i, line := range lines {
+		out[i] = prefix + line
+	}
+	return out
+}
+
+// changed says what of the herd is not as it was.
+func (h *herd) changed() []string {
+	if h.before == nil {
 		return nil
 	}
-	if pids, err := proc.Host().CgroupMembers(h.cgroup); err == nil {
-		killAll(pids)
-	}
-	return removeCgroup(h.cgroup)
+	return new(wire).differences(h.before, h.state())
 }
 
 // worker is one victim, and its supervisor.

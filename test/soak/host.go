@@ -16,6 +16,7 @@ import (
 type host struct {
 	freezers map[string]string // "v1", "v2" → the directory below which cgroups can be frozen
 	killable string            // below which cgroups can be made and killed; "" where they cannot
+	units    bool              // a cgroup can be made in every hierarchy
 	netem    bool              // the kernel has it
 	lacks    []string          // a line for each thing that is left out
 }
@@ -37,9 +38,11 @@ func lookAtHost() (host, error) {
 	if err != nil {
 		return h, err
 	}
+	h.units = true
 	for _, root := range roots {
 		dir, err := makeCgroup(root, fmt.Sprintf("simian-soak-%d-look", os.Getpid()))
 		if err != nil {
+			h.units = false
 			continue
 		}
 		h.look(root, dir)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/simianhq/simian/experiment"
@@ -17,13 +18,13 @@ func (t *trial) newLabRecipe() (*recipe, error) {
 		return r, err
 	}
 	r.names = append(r.names, "lab of "+r.lab.root())
-	checked, services := t.rng.IntN(2) == 0, t.rng.Perm(len(labTargets))
+	checked, services := t.rng.IntN(2) == 0, t.labServices()
 	for i := range 1 + t.rng.IntN(3) {
 		length := time.Duration(10+t.rng.IntN(290)) * time.Millisecond
 		if checked && i == 0 {
 			length += window + 2*every // as above
 		}
-		r.labAction(i, labTargets[services[i]], length)
+		r.labAction(i, services[i], length)
 	}
 	if checked {
 		r.labTraffic()
@@ -31,23 +32,68 @@ func (t *trial) newLabRecipe() (*recipe, error) {
 	return r, nil
 }
 
-// labTargets are the services that are struck, each by one action at most.
+// labServices draws whom the actions strike: each another, or all of them one.
+func (t *trial) labServices() []string {
+	services := slices.Clone(labTargets)
+	t.rng.Shuffle(len(services), func(i, j int) { services[i], services[j] = services[j], services[i] })
+	if t.rng.IntN(3) == 0 {
+		services[1], services[2] = services[0], services[0]
+	}
+	return services
+}
+
+// labTargets are the services that are struck.
 var labTargets = []string{"store", "bus", "api", "web", "plain", notRestarted}
 
 // labAction adds an action on a container.
 func (r *recipe) labAction(i int, service string, length time.Duration) {
-	faults := []string{"{type: freeze}", "{type: freeze, backend: signal}", "{type: kill}, irreversible: true", "{type: kill, every: 30ms}, irreversible: true"}
-	if service == notRestarted {
-		faults = faults[:2]
-	}
-	text := fmt.Sprintf("target: {type: native, service: %s}, fault: %s", service, faults[r.t.rng.IntN(len(faults))])
+	service, fault := r.onService(service)
+	text := fmt.Sprintf("target: {type: native, service: %s}, %s", service, fault)
 	if i > 0 && r.t.rng.IntN(2) == 0 {
 		text += ", parallel: true"
 	} else {
 		r.length += length
 	}
+	if r.t.rng.IntN(4) == 0 {
+		text += ", after: 20ms"
+		r.length += 20 * time.Millisecond
+	}
 	r.names = append(r.names, text)
 	fmt.Fprintf(&r.method, "  - {name: action %d, %s, for: %s}\n", i+1, text, length)
+}
+
+// onService draws a fault on a container that may have others on it; where
+// nothing can be beside these, on one that has none.
+func (r *recipe) onService(service string) (on, fault string) {
+	if r.struck == nil {
+		r.struck = map[string][]string{}
+	}
+	for _, other := range labTargets {
+		if there := r.struck[service]; len(there) == 0 || beside("", there) {
+			break
+		}
+		service = other
+	}
+	names := drawn(onBox, func(d draw) bool { return !d.ends && !d.disk || service != notRestarted })
+	names = slices.DeleteFunc(names, func(name string) bool { return !beside(name, r.struck[service]) })
+	name := names[r.t.rng.IntN(len(names))]
+	r.struck[service] = append(r.struck[service], name)
+	text := section(name, dice{r.t.rng, boxDir(service)})
+	if draws()[name].ends {
+		text += ", irreversible: true"
+	}
+	return service, text
+}
+
+// boxDir is a folder that a service's program may write to.
+func boxDir(service string) string {
+	switch service {
+	case "store":
+		return boxData
+	case notRestarted:
+		return "/tmp" // in memory
+	}
+	return "/"
 }
 
 // labTraffic has one of the containers visited, by its name in the lab and by

@@ -17,10 +17,11 @@ type recipe struct {
 	length time.Duration // of the method
 	names  []string      // of the actions, for people
 
-	wire      *wire // whose packets it touches; nil for none
-	stopsEnd  bool  // it stops one of the wire's ends too
-	latencies int   // actions that make packets late
-	parallel  bool  // some start side by side
+	struck    map[string][]string // by service of the lab: the faults that are on it
+	wire      *wire               // whose packets it touches; nil for none
+	stopsEnd  bool                // it stops one of the wire's ends too
+	latencies int                 // actions that make packets late
+	parallel  bool                // some start side by side
 }
 
 // kind draws an action of one kind: its text is the fault and the target.
@@ -64,6 +65,9 @@ func (r *recipe) processKinds() []kind {
 			kinds = append(kinds, r.freezer(version))
 		}
 	}
+	if r.t.soak.host.units {
+		kinds = append(kinds, r.unit, r.unit, r.unit)
+	}
 	return kinds
 }
 
@@ -87,8 +91,8 @@ func (r *recipe) action(i int, length time.Duration, kinds []kind) error {
 	return nil
 }
 
-func (r *recipe) herd(tag, cgroup string, n int, restart bool) (*herd, error) {
-	h, err := newHerd(tag, cgroup, n, r.t.rng.IntN(2) == 0, restart)
+func (r *recipe) herd(tag string, cgroups []string, n int, restart bool) (*herd, error) {
+	h, err := newHerd(tag, cgroups, n, r.t.rng.IntN(2) == 0, restart)
 	if err == nil {
 		r.herds = append(r.herds, h)
 	}
@@ -98,7 +102,7 @@ func (r *recipe) herd(tag, cgroup string, n int, restart bool) (*herd, error) {
 // stop freezes one process by signal.
 func (r *recipe) stop(tag string, _ time.Duration) (string, error) {
 	r.names = append(r.names, "stop")
-	h, err := r.herd(tag, "", 1, false)
+	h, err := r.herd(tag, nil, 1, false)
 	if err != nil {
 		return "", err
 	}
@@ -108,7 +112,7 @@ func (r *recipe) stop(tag string, _ time.Duration) (string, error) {
 // stopAll freezes some processes by signal, which begin anew when they die.
 func (r *recipe) stopAll(tag string, _ time.Duration) (string, error) {
 	r.names = append(r.names, "stop all")
-	h, err := r.herd(tag, "", 2+r.t.rng.IntN(2), true)
+	h, err := r.herd(tag, nil, 2+r.t.rng.IntN(2), true)
 	if err != nil {
 		return "", err
 	}
@@ -118,7 +122,7 @@ func (r *recipe) stopAll(tag string, _ time.Duration) (string, error) {
 // kill kills one process of two, once.
 func (r *recipe) kill(tag string, _ time.Duration) (string, error) {
 	r.names = append(r.names, "kill")
-	h, err := r.herd(tag, "", 2, true)
+	h, err := r.herd(tag, nil, 2, true)
 	if err != nil {
 		return "", err
 	}
@@ -137,7 +141,7 @@ func (r *recipe) killEvery(tag string, _ time.Duration) (string, error) {
 	}
 	if h == nil {
 		var err error
-		if h, err = r.herd(tag, "", 3, true); err != nil {
+		if h, err = r.herd(tag, nil, 3, true); err != nil {
 			return "", err
 		}
 	}
@@ -153,7 +157,7 @@ func (r *recipe) freezer(version string) kind {
 		if err != nil {
 			return "", err
 		}
-		if _, err := r.herd(tag, dir, 1+r.t.rng.IntN(3), false); err != nil {
+		if _, err := r.herd(tag, []string{dir}, 1+r.t.rng.IntN(3), false); err != nil {
 			return "", err
 		}
 		return fmt.Sprintf("fault: {type: freeze}, target: {type: process, cgroup: %s}", dir), nil

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -14,7 +16,7 @@ import (
 
 // The names under which this binary plays somebody else.
 const (
-	roleVictim = "soak-victim" // TAG CGROUP.PROCS FORK: has threads, and may fork; breaks nothing, is broken
+	roleVictim = "soak-victim" // TAG CGROUP,… FORK: has threads, and may fork; breaks nothing, is broken
 	roleChild  = "soak-child"  // lives for a moment
 	roleShell  = "soak-shell"  // MODE COMMAND…: starts a command on its terminal, and waits
 	roleEnter  = "soak-enter"  // CGROUP.PROCS COMMAND…: becomes the command, in a cgroup
@@ -63,12 +65,14 @@ func role(args ...string) *exec.Cmd {
 	}
 }
 
-// victim moves into its cgroup, says that it is ready and lives on: two more
+// victim moves into its cgroups, says that it is ready and lives on: two more
 // threads that work, and a child now and then.
 func victim(args []string) error {
 	if args[1] != none {
-		if err := os.WriteFile(args[1], []byte("0"), 0); err != nil {
-			return err
+		for dir := range strings.SplitSeq(args[1], ",") {
+			if err := os.WriteFile(filepath.Join(dir, procsFile), []byte("0"), 0); err != nil {
+				return err
+			}
 		}
 	}
 	for range 2 {

@@ -92,9 +92,9 @@ func (t *trial) newLife(l *lab) (commands [][]string, about time.Duration, err e
 // strikeText is an experiment on the standing lab.
 func (t *trial) strikeText(l *lab) string {
 	r := &recipe{t: t}
-	services := t.rng.Perm(len(labTargets))
+	services := t.labServices()
 	for i := range 1 + t.rng.IntN(2) {
-		r.labAction(i, labTargets[services[i]], time.Duration(20+t.rng.IntN(200))*time.Millisecond)
+		r.labAction(i, services[i], time.Duration(20+t.rng.IntN(200))*time.Millisecond)
 	}
 	return strings.Replace(r.text(), "spec:\n", "spec:\n  lab: {name: "+l.name()+"}\n", 1)
 }

@@ -5,6 +5,7 @@
 //	                                takes commands; it gives back at ADDRESS what it is
 //	                                sent (TCP and UDP), and answers HTTP at WEB
 //	subject sleep                   does nothing
+//	subject hog BYTES               takes memory, and ends
 package main
 
 import (
@@ -17,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -35,10 +37,15 @@ func main() {
 		}
 	case "sleep":
 		select {}
+	case "hog":
+		if _, err := alloc(os.Args[2:]); err != nil {
+			os.Exit(1)
+		}
 	}
 }
 
 func serve(dir, address, web string) error {
+	warm()
 	count, err := counter(filepath.Join(dir, "count"))
 	if err != nil {
 		return err
@@ -64,6 +71,18 @@ func serve(dir, address, web string) error {
 	go orphaned(ended)
 	<-ended
 	return nil
+}
+
+// warm has the runtime make threads that it may need when it can't make more.
+func warm() {
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			ts := syscall.Timespec{Nsec: 20e6}
+			_ = syscall.Nanosleep(&ts, nil)
+		})
+	}
+	wg.Wait()
 }
 
 // orphaned ends it when who started it has died, where its input is a pipe from

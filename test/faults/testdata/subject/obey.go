@@ -33,6 +33,8 @@ func obey(words []string) (string, error) {
 		"free":    func([]string) (string, error) { return free() },
 		"open":    open,
 		"fork":    fork,
+		"hog":     hog,
+		"try":     try,
 		"write":   write,
 		"room":    room,
 		"read":    read,
@@ -232,6 +234,28 @@ func fork(args []string) (string, error) {
 		_ = c.Wait()
 	}
 	return tell(len(children), err), nil
+}
+
+// hog has a child take BYTES of memory.
+func hog(args []string) (string, error) {
+	err := exec.Command("/proc/self/exe", "hog", args[0]).Run()
+	var ended *exec.ExitError
+	switch {
+	case err == nil:
+		return "ate", nil
+	case errors.As(err, &ended) && ended.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
+		return "killed", nil
+	}
+	return "", err
+}
+
+// try opens a file, and closes it.
+func try(args []string) (string, error) {
+	f, err := os.Open(args[0])
+	if err != nil {
+		return "", err
+	}
+	return "opened", f.Close()
 }
 
 // bind opens a TCP port to listen on.
