@@ -126,6 +126,11 @@ type (
 		Measure(ctx context.Context, t Target, p Phase) (*Measurement, error)
 	}
 
+	// Replacer says, on an op, that it ends its target's process itself, and
+	// that what comes in its place stands under it: that is no restart after
+	// which it is to be injected anew. Its handles name the container.
+	Replacer interface{ Replaces() bool }
+
 	// Beyond names, on a fault, the targets that its section selects besides
 	// those it breaks: the far ends of a filter.
 	Beyond interface{ Beyond() []*TargetSpec }

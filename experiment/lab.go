@@ -79,6 +79,7 @@ type ContainerMark struct {
 	Start   int            `json:"start,omitzero"`   // how often it was started, this time included
 	Exit    string         `json:"exit,omitempty"`   // such as "exit 1", "killed by SIGKILL", "out of memory"
 	Policy  string         `json:"policy,omitempty"` // restarted by it
+	By      string         `json:"by,omitempty"`     // ended, or started anew, for a fault: such as "stop of run abcd23"
 }
 
 // ContainerState is where a container is in its life.

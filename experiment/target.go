@@ -73,11 +73,16 @@ func (c CgroupDir) Handle() string { return fmt.Sprintf("cgroup:%d:%s", c.Inode,
 
 // RuntimeRef is a container as its runtime knows it.
 type RuntimeRef struct {
-	Runtime string `json:"runtime"` // docker, containerd, podman
-	ID      string `json:"id"`
-	Started string `json:"started"`
-	Restart string `json:"restart,omitempty"` // its restart policy
+	Runtime string    `json:"runtime"` // simian, docker, containerd, podman
+	ID      string    `json:"id"`
+	Started string    `json:"started"`
+	Restart string    `json:"restart,omitempty"` // its restart policy
+	Lab     string    `json:"lab,omitempty"`     // of simian: the folder of the lab that it is of
+	Keeper  ProcessID `json:"keeper,omitzero"`   // of simian: the process that launched it, and keeps it up
 }
+
+// Handle names the container for a lock, over all its restarts.
+func (r RuntimeRef) Handle() string { return fmt.Sprintf("container:%s:%s:%s", r.Runtime, r.Lab, r.ID) }
 
 // ObjectRef is an object of Kubernetes.
 type ObjectRef struct {

@@ -63,6 +63,7 @@ func (c *container) assemble() *assembler {
 	a.Flags = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
 	a.process()
 	c.joinCgroups(a)
+	c.shiftClocks(a)
 	if c.Init {
 		c.fork(a)
 	}

@@ -2,7 +2,9 @@ package box
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -45,11 +47,17 @@ func (l *Launcher) exec(ctx context.Context, in experiment.ProcessID, s *ExecSpe
 			return nil, err
 		}
 	}
-	ownUsers, err := l.ownUsers(in)
-	if err != nil {
-		return nil, err
+	kinds := unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET
+	for name, kind := range map[string]int{"user": unix.CLONE_NEWUSER, "time": unix.CLONE_NEWTIME} {
+		other, err := l.elsewhere(in, name)
+		if err != nil {
+			return nil, err
+		}
+		if other {
+			kinds |= kind
+		}
 	}
-	a := s.assemble(cgroup, l.host, ownUsers)
+	a := s.assemble(cgroup, l.host, kinds)
 	if a.err != nil {
 		return nil, a.err
 	}
@@ -59,7 +67,7 @@ func (l *Launcher) exec(ctx context.Context, in experiment.ProcessID, s *ExecSpe
 
 // assemble returns the first stage of a further process. Its cgroup namespace
 // is made anew at the same place: PID 1's is not there where it is a reaper.
-func (s *ExecSpec) assemble(cgroup *Cgroup, h host, ownUsers bool) *assembler {
+func (s *ExecSpec) assemble(cgroup *Cgroup, h host, kinds int) *assembler {
 	a := newAssembler(int(containerPID-status) + 1)
 	a.JoinPIDs = uint8(containerPID)
 	a.process()
@@ -67,10 +75,6 @@ func (s *ExecSpec) assemble(cgroup *Cgroup, h host, ownUsers bool) *assembler {
 	a.streams()
 	if s.TTY {
 		a.do("make standard input its terminal", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
-	}
-	kinds := unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWNET
-	if ownUsers {
-		kinds |= unix.CLONE_NEWUSER
 	}
 	a.limits(s.Ulimits, h.maxFiles)
 	a.do("join its namespaces", unix.SYS_SETNS, containerPID, kinds)
@@ -107,12 +111,16 @@ func (l *Launcher) cgroupOf(in experiment.ProcessID) (*Cgroup, error) {
 	return nil, nil
 }
 
-// ownUsers tells whether a process is in another user namespace than this one.
-func (l *Launcher) ownUsers(in experiment.ProcessID) (bool, error) {
-	theirs, err := os.Readlink(filepath.Join(l.fs.Proc, fmt.Sprint(in.PID), "ns/user"))
-	if err != nil {
-		return false, fmt.Errorf("read its user namespace: %w", err)
+// elsewhere tells whether a process is in another namespace of this kind than
+// this one. A kernel that knows no time namespaces has them all in one.
+func (l *Launcher) elsewhere(in experiment.ProcessID, kind string) (bool, error) {
+	theirs, err := os.Readlink(filepath.Join(l.fs.Proc, fmt.Sprint(in.PID), "ns", kind))
+	if kind == "time" && errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	own, err := os.Readlink(filepath.Join(l.fs.Proc, "self/ns/user"))
+	if err != nil {
+		return false, fmt.Errorf("read its %s namespace: %w", kind, err)
+	}
+	own, err := os.Readlink(filepath.Join(l.fs.Proc, "self/ns", kind))
 	return own != theirs, err
 }

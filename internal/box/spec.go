@@ -2,6 +2,7 @@ package box
 
 import (
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,6 +35,14 @@ type Spec struct {
 	Ulimits  []Ulimit
 	ShmBytes int64  // size of /dev/shm; 0 is 64 MiB
 	UserNS   *IDMap // nil: its root is the host's root, with fewer capabilities
+
+	Clocks Clocks // how far its clocks are from the host's
+}
+
+// Clocks are how far the clocks of a time namespace are from the host's
+// (time_namespaces(7)). The time of day is the same in all of them.
+type Clocks struct {
+	Monotonic, Boottime time.Duration
 }
 
 // Mount is one thing mounted into a container.

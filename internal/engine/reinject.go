@@ -78,11 +78,14 @@ func (r *runner) returned(ctx, looking context.Context, i int, gone experiment.T
 	start, now, a := time.Now(), plan.Targets[0], r.attendanceOf(i)
 	said := " came back, and the fault is on it again"
 	var err error
-	if r.covers(looking, i, now) {
+	if covered, itself := r.covers(looking, i, now); covered {
 		said = " came back to where the fault is on still"
 		r.plan.touch(plan.Targets)
 		r.plan.replace(i, gone, plan)
 		a.measure(now, experiment.PhaseDuring)
+		if itself {
+			return nil
+		}
 	} else {
 		err = r.strikeAgain(ctx, looking, i, gone, plan)
 	}
@@ -126,24 +129,25 @@ func (a *attendance) warn(looking context.Context, what string, err error) {
 }
 
 // covers tells whether what action i did is in force on t as it is: it was done
-// to a place that outlives processes, such as a network namespace or a cgroup,
-// and t is in it. To do it again would double it.
-func (r *runner) covers(ctx context.Context, i int, t experiment.Target) bool {
+// to a place that outlives processes, such as a network namespace, a cgroup or
+// a container, and t is in it. To do it again would double it. Itself says that
+// the fault is what t came back from, as a restart with other settings is.
+func (r *runner) covers(ctx context.Context, i int, t experiment.Target) (covered, itself bool) {
 	r.mu.Lock()
 	held := r.held[i]
 	r.mu.Unlock()
-	covered := false
 	for _, h := range held {
 		if !isIn(t, h.Do) {
 			continue
 		}
 		ev, err := readBack(ctx, h.Do)
 		if err != nil || !ev.InForce {
-			return false
+			return false, false
 		}
-		covered = true
+		re, ok := h.Do.(experiment.Replacer)
+		covered, itself = true, itself || ok && re.Replaces()
 	}
-	return covered
+	return covered, itself
 }
 
 // isIn tells whether t is in an object that do changes.
@@ -158,7 +162,8 @@ func isIn(t experiment.Target, do experiment.Op) bool {
 	}
 	inNet := fmt.Sprintf("net:%d:", t.Net.Inode) // its cookie is not known yet; that the step is in force tells
 	return slices.ContainsFunc(changed.Handles(), func(h string) bool {
-		return slices.Contains(places, h) || strings.HasPrefix(h, inNet)
+		ofIt := t.Runtime != nil && strings.HasPrefix(h, t.Runtime.Handle()+"#")
+		return slices.Contains(places, h) || strings.HasPrefix(h, inNet) || ofIt
 	})
 }
 

@@ -20,6 +20,8 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 		"signal":   func() experiment.Op { return &Signal{fs: fs} },
 		"stop":     func() experiment.Op { return &Stop{fs: fs} },
 		"freezer":  func() experiment.Op { return &Freezer{fs: fs} },
+		"end":      func() experiment.Op { return &End{fs: fs} },
+		"keep":     func() experiment.Op { return &Keep{fs: fs} },
 		"nft":      func() experiment.Op { return &Table{host: host} },
 		"nft-gone": func() experiment.Op { return &NftGone{host: host} },
 		"qdisc":    func() experiment.Op { return &Qdisc{host: host} },

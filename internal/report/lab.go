@@ -22,6 +22,7 @@ type ContainerEnd struct {
 	Exit      string   `json:"exit"`                       // such as "exit 1", "killed by SIGKILL", "out of memory"
 	Restart   *float64 `json:"restartedSeconds,omitempty"` // after so long; nil where it was not restarted
 	Policy    string   `json:"policy,omitempty"`           // that restarted it
+	By        string   `json:"by,omitempty"`               // the fault that ended it, or had it started anew
 
 	at experiment.BootTime
 }
@@ -63,7 +64,7 @@ func (f *labFold) ended(e *experiment.Event) {
 		return
 	}
 	f.open[e.Container.Name] = len(f.lab.Ends)
-	f.lab.Ends = append(f.lab.Ends, ContainerEnd{Container: e.Container.Name, Exit: e.Container.Exit, at: e.Boot})
+	f.lab.Ends = append(f.lab.Ends, ContainerEnd{Container: e.Container.Name, Exit: e.Container.Exit, By: e.Container.By, at: e.Boot})
 }
 
 func (f *labFold) restarted(e *experiment.Event) {
@@ -73,6 +74,9 @@ func (f *labFold) restarted(e *experiment.Event) {
 	}
 	end := &f.lab.Ends[i]
 	end.Restart, end.Policy = seconds(e.Boot.Sub(end.at)), e.Container.Policy
+	if e.Container.By != "" {
+		end.By = e.Container.By
+	}
 	delete(f.open, e.Container.Name)
 }
 
@@ -148,7 +152,15 @@ func endings(ends []ContainerEnd) string {
 	if len(ends) > 1 {
 		by = "restarted by the lab within "
 	}
-	return words + " · " + by + humanSeconds(slowest) + parens("restart: "+last.Policy)
+	return words + " · " + by + humanSeconds(slowest) + parens(cause(last.Policy, last.By))
+}
+
+// cause says what a container was started again by.
+func cause(policy, by string) string {
+	if policy == "" {
+		return by
+	}
+	return "restart: " + policy
 }
 
 // contain tells what becomes of a container, where it is worth it.
@@ -157,11 +169,15 @@ func (p *Progress) contain(e *experiment.Event) {
 	switch {
 	case c == nil:
 	case c.State == experiment.ContainerExited:
-		p.tell(e, yellow, c.Name+" ended: "+c.Exit)
+		words := c.Name + " ended: " + c.Exit
+		if c.By != "" {
+			words += parens(c.By)
+		}
+		p.tell(e, yellow, words)
 	case c.State == experiment.ContainerUnhealthy:
 		p.tell(e, yellow, c.Name+" is unhealthy")
 	case c.State == experiment.ContainerRunning && c.Start > 1:
-		p.tell(e, plain, fmt.Sprintf("%s restarted by the lab (restart: %s), %s", c.Name, c.Policy, c.Process))
+		p.tell(e, plain, fmt.Sprintf("%s restarted by the lab (%s), %s", c.Name, cause(c.Policy, c.By), c.Process))
 	}
 }
 

@@ -18,7 +18,11 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 		"freeze": func() experiment.Fault { return &Freeze{fs: fs} },
 		"kill":   func() experiment.Fault { return &Kill{fs: fs} },
 
-		"dns":       dnsFaults(host),
+		"dns":          dnsFaults(host),
+		"capabilities": func() experiment.Fault { return &Capabilities{fs: fs} },
+		"remove":       func() experiment.Fault { return &Remove{fs: fs} },
+		"stop":         func() experiment.Fault { return &Stop{fs: fs} },
+
 		"partition": partitions(host),
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/vdso"
@@ -58,7 +60,7 @@ func (c *Clock) Plan(_ context.Context, run experiment.RunID, t experiment.Targe
 		return nil, fmt.Errorf("it has no process here: %w", experiment.ErrUnsupported)
 	}
 	if clock := cmp.Or(c.Clock, clockRealtime); clock != clockRealtime {
-		return c.planNamespace(clock, t)
+		return c.planNamespace(clock, run, t)
 	}
 	if now := time.Now().Add(c.Offset.D()); now.Unix() < 0 {
 		return nil, fmt.Errorf("an offset of %s leads to %s, and the time of day begins in 1970: %w", c.Offset, now.UTC().Format(time.DateOnly), experiment.ErrUnsupported)
@@ -96,10 +98,25 @@ func (c *Clock) processes(t experiment.Target) (ids []experiment.ProcessID, imag
 
 // planNamespace plans a shift of what runs since the machine started: a time
 // namespace (time_namespaces(7)) is entered as a program starts, so a container
-// has to be started again in one.
-func (c *Clock) planNamespace(clock string, t experiment.Target) ([]experiment.Step, error) {
-	return nil, fmt.Errorf("the clock %s of %s can be shifted only where its container is started again in a time namespace: %w (clock: realtime shifts the time of day)",
-		clock, t.Name, experiment.ErrUnsupported)
+// is started again in one.
+func (c *Clock) planNamespace(clock string, run experiment.RunID, t experiment.Target) ([]experiment.Step, error) {
+	if !launched(t) {
+		return nil, fmt.Errorf("%w (clock: realtime shifts the time of day)", notLaunched(t, "started again in a time namespace"))
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(map[string]int32{clockMonotonic: unix.CLOCK_MONOTONIC, clockBoottime: unix.CLOCK_BOOTTIME}[clock], &now); err != nil {
+		return nil, fmt.Errorf("read the clock %s: %w", clock, err)
+	}
+	if time.Duration(now.Nano())+c.Offset.D() < 0 {
+		return nil, fmt.Errorf("an offset of %s leads before the clock %s began, %s ago: %w", c.Offset, clock, time.Duration(now.Nano()).Round(time.Second), experiment.ErrUnsupported)
+	}
+	order := op.Order{What: op.OrderClocks}
+	if clock == clockMonotonic {
+		order.MonotonicNs = c.Offset.D().Nanoseconds()
+	} else {
+		order.BoottimeNs = c.Offset.D().Nanoseconds()
+	}
+	return ordered(c.host.FS, run, t, order), nil
 }
 
 // Offset is a length of time with a sign: -24h, +5m, 1h30m.

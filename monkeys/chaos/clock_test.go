@@ -98,8 +98,8 @@ func TestClockRefuses(t *testing.T) {
 		clock Clock
 		says  string
 	}{
-		{Clock{Offset: 1, Clock: clockMonotonic}, "the clock monotonic of web can be shifted only where its container is started again in a time namespace"},
-		{Clock{Offset: 1, Clock: clockBoottime}, "the clock boottime of web"},
+		{Clock{Offset: 1, Clock: clockMonotonic}, "only a container that Simian launched can be started again in a time namespace"},
+		{Clock{Offset: 1, Clock: clockBoottime}, "only a container that Simian launched can be started again in a time namespace"},
 		{Clock{Offset: Offset(-100 * 365 * 24 * time.Hour)}, "the time of day begins in 1970"},
 	} {
 		_, err := newClock(c.clock).Plan(t.Context(), "abcd23", target)

@@ -5,7 +5,6 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -25,15 +24,12 @@ type Kill struct {
 
 // Validate implements experiment.Validator.
 func (k *Kill) Validate() error {
-	if op.SignalNumber(k.signal()) == 0 {
-		names := op.SignalNames()
-		near := experiment.Nearest(strings.TrimPrefix(k.Signal, "SIG"), names)
-		if near != "" {
-			near = fmt.Sprintf(" (did you mean %q?)", near)
+	if k.Signal != "" {
+		if err := checkSignal(k.Signal); err != nil {
+			return err
 		}
-		return experiment.Fieldf("signal", "unknown signal %q%s\n        signals: %s", k.Signal, near, strings.Join(names, " "))
 	}
-	if slices.Contains([]string{"STOP", "TSTP", "TTIN", "TTOU"}, k.signal()) {
+	if stopping(k.Signal) {
 		return experiment.Fieldf("signal", "%s stops a process and leaves it so: the fault freeze does that, and takes it back", k.Signal)
 	}
 	if k.Every > 0 && k.Every.D() < 10*time.Millisecond {

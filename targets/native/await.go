@@ -62,7 +62,7 @@ func (c *container) await(ctx context.Context, condition string) error {
 // The caller holds mu.
 func (c *container) meets(condition string) (bool, error) {
 	exited := c.state == experiment.ContainerExited
-	if exited && !c.last.Success() && !c.wanted() {
+	if exited && !c.last.Success() && !c.policyWants() {
 		return false, fmt.Errorf("%s has ended: %s%s", c.name, c.last, c.lastWords())
 	}
 	switch condition {
@@ -70,7 +70,7 @@ func (c *container) meets(condition string) (bool, error) {
 		switch {
 		case c.state == experiment.ContainerUnhealthy:
 			return false, fmt.Errorf("%s is unhealthy: %s", c.name, c.why)
-		case exited && !c.wanted():
+		case exited && !c.policyWants():
 			return false, fmt.Errorf("%s has ended before it was healthy: %s", c.name, c.last)
 		}
 		return c.healthy, nil

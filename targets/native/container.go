@@ -33,20 +33,34 @@ type container struct {
 	telling sync.Mutex // held from a change of state until it is noted, so that the notes are in order
 	drained chan struct{}
 
+	nudge chan struct{} // has an item when the orders are others
+
 	mu      sync.Mutex
 	process *box.Process // nil while none runs
 	gone    chan struct{}
 	state   experiment.ContainerState
 	starts  int
+	extra   int // of starts: those that were not its policy's
 	last    box.Exit
 	since   time.Time // of state
 	healthy bool
 	why     string        // the last failure of its health check
 	moved   chan struct{} // closed and made anew whenever one of these changes
+
+	standing []*errand // orders, in the sequence they came
+	worn     settings  // of the last start
+	wears    *box.Spec // of the last start
+	tried    bool      // the last start has succeeded, or failed
+	owed     bool      // it was ended, or could not be put back, for an order: it is started whatever its policy
+	ending   bool      // an order has it end
+	by       string    // that order, for people
 }
 
 func newContainer(l *Lab, s *Service, n int) *container {
-	return &container{lab: l, service: s, name: fmt.Sprintf("%s-%d", s.Name, n), moved: make(chan struct{})}
+	return &container{
+		lab: l, service: s, name: fmt.Sprintf("%s-%d", s.Name, n),
+		moved: make(chan struct{}), nudge: make(chan struct{}, 1),
+	}
 }
 
 func (c *container) cgroupName() string { return c.lab.cgroup() + "/" + c.name }
@@ -72,8 +86,15 @@ func (c *container) start(ctx context.Context) (*box.Process, error) {
 	if c.lab.alive.Err() != nil {
 		return nil, errResting
 	}
+	spec, err := c.dress()
+	if err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	c.starts++
+	if c.owed {
+		c.extra++
+	}
 	c.healthy, c.why = false, ""
 	c.mu.Unlock()
 	c.become(experiment.ContainerStarting, nil)
@@ -83,7 +104,7 @@ func (c *container) start(ctx context.Context) (*box.Process, error) {
 	}
 	defer out.Close()
 	c.drained = out.drained
-	p, err := c.lab.launcher.Start(ctx, &c.spec, box.Stdio{Out: out.stdout, Err: out.stderr})
+	p, err := c.lab.launcher.Start(ctx, spec, box.Stdio{Out: out.stdout, Err: out.stderr})
 	if err != nil {
 		return nil, c.whyNot(err)
 	}
@@ -105,23 +126,6 @@ func (c *container) whyNot(err error) error {
 	return err
 }
 
-// keep waits for the end of its program, and starts it again as its policy
-// says.
-func (c *container) keep(p *box.Process) {
-	wait := backoff{first: c.service.Restart.Delay, window: c.service.Restart.Window}
-	for {
-		began := time.Now()
-		c.watch(p)
-		exit := p.Wait()
-		c.port.SetRunning(false)
-		c.drain()
-		c.exited(exit, "")
-		if p = c.restart(wait.next(time.Since(began))); p == nil {
-			return
-		}
-	}
-}
-
 // drain waits until all that the program has written is in the log, or for a
 // moment: whoever says how it ended has its last words then.
 func (c *container) drain() {
@@ -129,57 +133,6 @@ func (c *container) drain() {
 	case <-c.drained:
 	case <-time.After(drainTime):
 	}
-}
-
-// restart starts the program again, nil where it is not to be.
-func (c *container) restart(wait time.Duration) *box.Process {
-	for c.again() {
-		select {
-		case <-time.After(wait):
-		case <-c.lab.alive.Done():
-			return nil
-		}
-		p, err := c.start(c.lab.alive)
-		if err == nil {
-			return p
-		}
-		if errors.Is(err, errResting) {
-			return nil
-		}
-		c.exited(notStarted(err), err.Error())
-		wait = min(2*wait, longestBackoff)
-	}
-	return nil
-}
-
-// notStarted is the end of a program that could not be started: the exit code
-// that a shell gives, or else the one that Docker gives.
-func notStarted(err error) box.Exit {
-	var e *box.ExecError
-	if errors.As(err, &e) {
-		return box.Exit{Code: e.Code}
-	}
-	return box.Exit{Code: 125}
-}
-
-// again tells whether the policy wants another start, now that the last has
-// come to an end.
-func (c *container) again() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.wanted()
-}
-
-// wanted is again for a caller that holds mu.
-func (c *container) wanted() bool {
-	r := c.service.Restart
-	switch r.Policy {
-	case "always", "unless-stopped":
-		return true
-	case "on-failure":
-		return !c.last.Success() && (r.MaxAttempts == 0 || c.starts <= r.MaxAttempts)
-	}
-	return false
 }
 
 // become notes a new state, first in the journal.
@@ -197,7 +150,10 @@ func (c *container) tell(state experiment.ContainerState, p *box.Process) {
 	if p != nil {
 		m.Process = p.Workload()
 	}
-	if c.starts > 1 {
+	switch {
+	case c.owed:
+		m.By = c.by
+	case c.starts > 1:
 		m.Policy = c.service.Restart.String()
 	}
 	c.mu.Unlock()
@@ -205,10 +161,12 @@ func (c *container) tell(state experiment.ContainerState, p *box.Process) {
 	c.mu.Lock()
 	if p != nil {
 		c.process, c.gone = p, make(chan struct{})
+		c.tried, c.owed = true, false
 	}
 	c.state, c.since = state, time.Now()
 	c.move()
 	c.mu.Unlock()
+	c.answer()
 }
 
 // exited notes the end of its program, or that it could not be started, and
@@ -222,13 +180,22 @@ func (c *container) exited(exit box.Exit, why string) {
 		m.Process = c.process.Workload()
 		close(c.gone)
 	}
-	c.process, c.last, c.why = nil, exit, why
+	if c.ending {
+		m.By = c.by
+	} else {
+		c.exitedBy(exit.String())
+	}
+	if c.process == nil { // it could not be started; it still has to be, as it was before there were orders
+		c.owed = c.owed && c.worn == (settings{})
+	}
+	c.process, c.last, c.why, c.tried, c.ending = nil, exit, why, true, false
 	c.state, c.since, c.healthy = experiment.ContainerExited, time.Now(), false
 	c.move()
 	c.mu.Unlock()
 	if c.lab.alive.Err() == nil { // the lab's own end is no news
 		c.lab.note(m)
 	}
+	c.answer()
 }
 
 // move wakes whoever waits for a change. The caller holds mu.
@@ -252,59 +219,4 @@ func (c *container) end(ctx context.Context) error {
 		c.port.Close()
 	}
 	return c.log.Close()
-}
-
-// kill kills p with all that runs beside it, and waits until it is gone. What
-// is frozen dies only once it is thawed.
-func (c *container) kill(ctx context.Context, p *box.Process, gone chan struct{}) error {
-	if err := p.Kill(); err != nil && !errors.Is(err, experiment.ErrGone) {
-		return fmt.Errorf("kill %s: %w", c.name, err)
-	}
-	select {
-	case <-gone:
-		return nil
-	case <-time.After(frozenTime):
-	}
-	if err := box.KillCgroup(ctx, c.lab.env.FS, c.cgroupName()); err != nil {
-		return err
-	}
-	select {
-	case <-gone:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the end of %s: %w", c.name, ctx.Err())
-	}
-}
-
-// backoff is how long to wait before the next start.
-type backoff struct {
-	first, window time.Duration
-	wait          time.Duration
-}
-
-const (
-	drainTime  = time.Second            // for what is still in a program's pipes
-	frozenTime = 250 * time.Millisecond // until a program that was killed and has not ended is taken for frozen: a hundred at once take a while
-
-	firstBackoff   = 100 * time.Millisecond
-	longestBackoff = time.Minute
-	backoffWindow  = 10 * time.Second // up for so long, and it starts over
-)
-
-// next returns the wait after a run that lasted for up.
-func (b *backoff) next(up time.Duration) time.Duration {
-	first, window := b.first, b.window
-	if first == 0 {
-		first = firstBackoff
-	}
-	if window == 0 {
-		window = backoffWindow
-	}
-	switch {
-	case b.wait == 0 || up >= window:
-		b.wait = first
-	default:
-		b.wait = min(2*b.wait, max(first, longestBackoff))
-	}
-	return b.wait
 }

@@ -25,7 +25,8 @@ type Current struct {
 
 // scene is a lab as selectors and probes see it.
 type scene interface {
-	boxes() ([]Box, error)
+	state() (State, error)
+	folder() string
 	Dial(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -62,7 +63,9 @@ func (c *Current) Dial(ctx context.Context, network, address string) (net.Conn, 
 // ownLab is a lab of this process.
 type ownLab struct{ lab *Lab }
 
-func (o ownLab) boxes() ([]Box, error) { return o.lab.state().Boxes, nil }
+func (o ownLab) state() (State, error) { return o.lab.state(), nil }
+
+func (o ownLab) folder() string { return o.lab.dir() }
 
 func (o ownLab) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	return o.lab.Dial(ctx, network, address)
@@ -92,10 +95,7 @@ func (s *standingLab) state() (State, error) {
 	return state, nil
 }
 
-func (s *standingLab) boxes() ([]Box, error) {
-	state, err := s.state()
-	return state.Boxes, err
-}
+func (s *standingLab) folder() string { return s.dir }
 
 func (s *standingLab) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	state, err := s.state()

@@ -134,6 +134,8 @@ func (c *container) judge(p *box.Process, state experiment.ContainerState, why s
 	c.lab.stale()
 	if news {
 		c.tell(state, nil)
+	} else {
+		c.answer()
 	}
 }
 

@@ -34,6 +34,7 @@ type Env struct {
 //
 //	<state>/labs/RUN/          taken away with the lab
 //	  state.json               what runs, for other processes
+//	  orders/                what faults want of a container: see op.Keep
 //	  box/web-1/layer/         what a container has written
 //	  box/web-1/{hosts,…}      its files of the network
 //	  volumes/data             what containers share
@@ -46,7 +47,8 @@ type Lab struct {
 
 	images   map[string]*image.Image      // by reference
 	pins     []func() error               // keep their layers
-	filters  map[string][]unix.SockFilter // by profile and capabilities
+	filters  map[string][]unix.SockFilter // by profile and capabilities; guarded by filtering
+	book     *orderBook
 	launcher *box.Launcher
 	net      *labnet.Net
 	netns    int            // the file descriptor of its namespace
@@ -61,10 +63,11 @@ type Lab struct {
 	gate  sync.RWMutex // held to read while a container is launched; to write, to rest
 	work  sync.WaitGroup
 
-	ports   []published
-	volumes sync.Mutex    // one volume is made at a time
-	writing sync.Mutex    // of state.json
-	changed chan struct{} // has an item when state.json is out of date
+	ports     []published
+	filtering sync.Mutex
+	volumes   sync.Mutex    // one volume is made at a time
+	writing   sync.Mutex    // of state.json
+	changed   chan struct{} // has an item when state.json is out of date
 }
 
 // NewLab returns a lab of p that is not launched yet.

@@ -70,7 +70,7 @@ func raise(ctx context.Context, t testing.TB, p *Project) (*stage, error) {
 	needRoot(t)
 	s := &stage{t: t, state: filepath.Join(t.TempDir(), "state")}
 	s.Lab = NewLab(p, Env{FS: proc.Host(), State: s.state, Images: filepath.Join(s.state, "images")})
-	run := experiment.RunID(fmt.Sprintf("t%dx%d", os.Getpid(), nextRun.Add(1)))
+	run := experiment.RunID(fmt.Sprintf("t%dx%dz", os.Getpid(), nextRun.Add(1))) // none is the beginning of another
 	t.Cleanup(s.down)
 	if err := s.Prepare(ctx, run); err != nil {
 		return s, err

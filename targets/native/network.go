@@ -64,7 +64,7 @@ func (l *Lab) connect(ctx context.Context) error {
 		}
 	}
 	l.work.Go(l.keepState)
-	return nil
+	return l.openOrders()
 }
 
 func (l *Lab) publishPort(s *Service, p Port) error {

@@ -129,7 +129,7 @@ func copyTree(to, from string) error {
 
 // mounts has what the file says mounted: binds, volumes and tmpfs.
 func (c *container) mounts() error {
-	for n, m := range append(c.anonymous(), c.service.Mounts...) {
+	for n, m := range c.allMounts() {
 		mount := box.Mount{
 			Type: m.Type, Source: m.Source, Target: m.Target, ReadOnly: m.ReadOnly,
 			Recursive: m.Recursive, Propagation: m.Propagation,
@@ -150,6 +150,8 @@ func (c *container) mounts() error {
 	}
 	return nil
 }
+
+func (c *container) allMounts() []Mount { return append(c.anonymous(), c.service.Mounts...) }
 
 // anonymous returns the volumes that the image asks for and the file does not
 // mount anything at.

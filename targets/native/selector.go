@@ -43,12 +43,12 @@ func (s *Selector) Select(context.Context) ([]experiment.Target, error) {
 	if scene == nil {
 		return nil, errors.New("there is no lab")
 	}
-	boxes, err := scene.boxes()
+	state, err := scene.state()
 	if err != nil {
 		return nil, err
 	}
 	var found []experiment.Target
-	for _, b := range boxes {
+	for _, b := range state.Boxes {
 		if !s.matches(b) {
 			continue
 		}
@@ -59,10 +59,13 @@ func (s *Selector) Select(context.Context) ([]experiment.Target, error) {
 		if err != nil {
 			return nil, err
 		}
+		if len(t.PIDs) > 0 {
+			t.Runtime.Lab, t.Runtime.Keeper = scene.folder(), state.Process
+		}
 		found = append(found, t)
 	}
 	if len(found) == 0 {
-		return nil, s.none(boxes)
+		return nil, s.none(state.Boxes)
 	}
 	experiment.SortTargets(found)
 	return found, nil
@@ -74,8 +77,8 @@ func (s *Selector) Scope(context.Context) (running int, err error) {
 	if scene == nil {
 		return 0, errors.New("there is no lab")
 	}
-	boxes, err := scene.boxes()
-	for _, b := range boxes {
+	state, err := scene.state()
+	for _, b := range state.Boxes {
 		if b.Starts == 0 || b.Process.PID != 0 {
 			running++
 		}

@@ -67,6 +67,8 @@ func (s *Service) filter(caps []string) ([]unix.SockFilter, error) {
 // filter returns a service's seccomp filter. Each is compiled once: most
 // services have the same.
 func (l *Lab) filter(s *Service, caps []string) ([]unix.SockFilter, error) {
+	l.filtering.Lock()
+	defer l.filtering.Unlock()
 	key := s.Seccomp + " " + strings.Join(caps, " ")
 	if filter, there := l.filters[key]; there {
 		return filter, nil
@@ -157,11 +159,18 @@ func (c *container) env(config image.Config) []string {
 	return env
 }
 
-// execSpec is a further process in the container.
+// execSpec is a further process in the container, with the privileges that it
+// was started with.
 func (c *container) execSpec(args []string) box.ExecSpec {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &c.spec
+	if c.wears != nil {
+		s = c.wears
+	}
 	return box.ExecSpec{
-		Args: args, Env: c.spec.Env, Dir: c.spec.Dir, User: c.spec.User,
-		Caps: c.spec.Caps, Seccomp: c.spec.Seccomp, NoNewPrivs: c.spec.NoNewPrivs,
+		Args: args, Env: s.Env, Dir: s.Dir, User: s.User,
+		Caps: s.Caps, Seccomp: s.Seccomp, NoNewPrivs: s.NoNewPrivs,
 	}
 }
 

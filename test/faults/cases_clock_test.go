@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/simianhq/simian/internal/vdso"
 )
 
@@ -16,7 +18,9 @@ func clockCases() []faultCase {
 		}
 	}
 	monotonic := shifted("monotonic", "offset: +1h, clock: monotonic")
-	monotonic.Refused = always("the clock monotonic of NAME can be shifted only where its container is started again in a time namespace: unsupported (clock: realtime shifts the time of day)", launched, service, process)
+	monotonic.Refused = always("nothing here could start it again: only a container that Simian launched can be started again in a time namespace (a lab's, found by a target of type native): unsupported (clock: realtime shifts the time of day)", service, process)
+	monotonic.Restarts, monotonic.Feel, monotonic.Sees = true, uptime, nil
+	monotonic.Well, monotonic.Ill = "the host's", "another"
 	return []faultCase{shifted("back", "offset: -24h"), shifted("to an instant", "to: 2038-01-19T03:14:00Z"), monotonic}
 }
 
@@ -31,6 +35,23 @@ func wallClock(s *subject) string {
 		return "the host's time"
 	}
 	return "another time"
+}
+
+// uptime compares the monotonic clock that the program reads with this host's.
+func uptime(s *subject) string {
+	var wall, call, monotonic int64
+	said := s.answer("time")
+	if _, err := fmt.Sscan(said, &wall, &call, &monotonic); err != nil {
+		return said
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return err.Error()
+	}
+	if d := now.Nano() - monotonic; d > -60e9 && d < 60e9 {
+		return "the host's"
+	}
+	return "another"
 }
 
 // seeVDSO tells one state of the program's vDSO from another.

@@ -27,6 +27,7 @@ func main() {
 		"crash-once": crashOnce, "stubborn": stubborn, "gentle": gentle, "lookup": lookup, "eat": eat, "env": env,
 		"both": both, "flood": flood, "stat": stat, "there": there, "orphan": orphan, "crowd": crowd, "ended": ended,
 		"mark": mark, "echo": echo, "head": head, "tty": tty,
+		"chown": chown, "clocks": clocks,
 	}
 	run, ok := commands[os.Args[1]]
 	if !ok {
@@ -235,6 +236,32 @@ func tty([]string) {
 	check(err)
 	fmt.Printf("typed %q\n", line)
 	os.Exit(9)
+}
+
+// chown gives a file to somebody else, which takes CAP_CHOWN, and stays.
+func chown(args []string) {
+	check(os.WriteFile(args[0], nil, 0o644))
+	check(os.Chown(args[0], 1000, 1000))
+	check(os.Chown(args[0], 0, 0))
+	fmt.Println("chowned")
+	time.Sleep(time.Hour)
+}
+
+// clocks writes what monotonic, boottime and the time of day are, in seconds,
+// and stays, or ends where it is told to do so once.
+func clocks(args []string) {
+	for _, clock := range []uintptr{1, 7} { // CLOCK_MONOTONIC, CLOCK_BOOTTIME
+		var ts syscall.Timespec
+		_, _, bad := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(&ts)), 0)
+		if bad != 0 {
+			fail(bad.Error())
+		}
+		fmt.Println(ts.Sec)
+	}
+	fmt.Println(time.Now().Unix())
+	if len(args) == 0 {
+		time.Sleep(time.Hour)
+	}
 }
 
 // head writes files, and ends.

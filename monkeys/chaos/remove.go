@@ -1,0 +1,32 @@
+package chaos
+
+import (
+	"context"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/op"
+	"github.com/simianhq/simian/internal/proc"
+)
+
+// Remove takes a launched container away, with all that it has written outside
+// its volumes. What is put back is new: its image, its volumes, and nothing
+// else.
+type Remove struct {
+	Volumes bool `json:"volumes,omitzero" jsonschema:"its anonymous volumes too, as docker rm -v does"`
+
+	fs proc.FS
+}
+
+// Validate implements experiment.Validator.
+func (r *Remove) Validate() error { return nil }
+
+// Plan implements experiment.Fault.
+func (r *Remove) Plan(_ context.Context, run experiment.RunID, t experiment.Target) ([]experiment.Step, error) {
+	if !launched(t) {
+		return nil, notLaunched(t, "removed")
+	}
+	if err := op.CheckSignal(t.PIDs[0], t.Name); err != nil {
+		return nil, err
+	}
+	return ordered(r.fs, run, t, op.Order{What: op.OrderRemove, Volumes: r.Volumes}), nil
+}
