@@ -8,3 +8,6 @@ func (q *Queue) Notes() []string { return q.Match.Notes }
 
 // Notes implements experiment.Noted.
 func (q *Qdisc) Notes() []string { return q.Noted }
+
+// Notes implements experiment.Noted.
+func (f *Fill) Notes() []string { return f.Noted }

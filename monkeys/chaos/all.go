@@ -24,5 +24,9 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 		"stop":         func() experiment.Fault { return &Stop{fs: fs} },
 
 		"partition": partitions(host),
+
+		"fill":   func() experiment.Fault { return &Fill{host: host} },
+		"detach": func() experiment.Fault { return &Detach{host: host} },
+		"exec":   func() experiment.Fault { return &Exec{host: host} },
 	}
 }

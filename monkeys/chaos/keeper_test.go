@@ -17,8 +17,8 @@ import (
 	"github.com/simianhq/simian/internal/op"
 )
 
-// kept makes a target of Simian's own of a process, as a selector does.
-func kept(t testing.TB, p *prey) experiment.Target {
+// ofKeeper makes a target of Simian's own of a process, as a selector does.
+func ofKeeper(t testing.TB, p *prey) experiment.Target {
 	t.Helper()
 	target := p.target(t)
 	target.Kind, target.Name = "native", "web-1"
@@ -30,7 +30,7 @@ func kept(t testing.TB, p *prey) experiment.Target {
 func TestKeeperPlans(t *testing.T) {
 	t.Parallel()
 	p := newPrey(t)
-	target := kept(t, p)
+	target := ofKeeper(t, p)
 	second := experiment.Duration(time.Second)
 	for name, fault := range map[string]experiment.Fault{
 		"stop": &Stop{fs: host}, "remove": &Remove{fs: host},
@@ -149,7 +149,7 @@ func TestCapabilityItDoesNotHave(t *testing.T) {
 	if p == nil {
 		t.Fatal("no capability can be dropped")
 	}
-	target := kept(t, p)
+	target := ofKeeper(t, p)
 	_, err := (&Capabilities{Drop: CapNames{"syslog"}, fs: host}).Plan(t.Context(), "abcd23", target)
 	if want := "it does not have SYSLOG, so nothing would change\n        it has: CHOWN"; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("%v, want %q", err, want)

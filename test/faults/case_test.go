@@ -36,6 +36,7 @@ type faultCase struct {
 	Net      bool   // it is of the network, and subjects that have one of their own are others
 	Restarts bool   // a container is started again, and is another process then
 	NoUndo   []kind // of these it can't be taken back: each part gets another
+	Secret   bool   // what it does is not in the journal, only how it is undone: who has planned it does it
 }
 
 // id is the case's name in tests and in testdata/support.json.
@@ -130,6 +131,9 @@ func (x *cell) refused(t *testing.T) {
 // conformance is the suite that every fault must pass.
 func (x *cell) conformance(t *testing.T) {
 	s := x.on(t)
+	if x.Secret {
+		return // it is asked for where the fault is: only there its ops can be read back
+	}
 	experimenttest.Fault(t, experimenttest.FaultCase{
 		Fault: s.fault(t, x.Section), Ops: codec().Ops, NoUndo: x.noUndo(), Settle: patience,
 		Target: func(t testing.TB) experiment.Target {
@@ -173,6 +177,9 @@ func (x *cell) residue(t *testing.T) {
 		if testing.Short() && how.name == "killed in the midst" {
 			continue // a process starts for it, which takes an emulated processor seconds
 		}
+		if x.Secret && how.name != "taken back" {
+			continue // no other process can apply it
+		}
 		t.Run(how.name, func(t *testing.T) {
 			s := x.on(t)
 			target := s.target(t)
@@ -194,7 +201,13 @@ func (x *cell) plan(t testing.TB, s *subject, target experiment.Target) *journal
 	run := newRun()
 	steps, err := s.fault(t, x.Section).Plan(t.Context(), run, target)
 	must(t, err)
-	return newJournal(t, run, steps)
+	j := newJournal(t, run, steps)
+	for i := range j.steps {
+		if x.Secret {
+			j.steps[i].Do = steps[i].Do
+		}
+	}
+	return j
 }
 
 // state is all that a fault may change of a subject.

@@ -8,7 +8,9 @@ import (
 
 // cases are all of them, by fault, in the order of the table.
 func cases() []faultCase {
-	return slices.Concat(killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), burnCases(), clockCases())
+	return slices.Concat(
+		killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), burnCases(), clockCases(), fileCases(), execCases(),
+	)
 }
 
 // word puts a word into a message.

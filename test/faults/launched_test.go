@@ -59,7 +59,7 @@ func (s *subject) launch(t testing.TB) {
 	peer := s.answer("resolve", "peer")
 	s.words = map[string]string{
 		"$PEER": peer[strings.LastIndexByte(peer, ' ')+1:], "$PORT": "7001", "$WEB": "7002",
-		"$DATA": "/data", "$SCRATCH": "/scratch", "$TO": "type: native, service: peer",
+		"$DATA": "/data", "$SCRATCH": "/scratch", "$SUBJECT": "/subject", "$TO": "type: native, service: peer",
 	}
 }
 

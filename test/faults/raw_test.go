@@ -30,7 +30,9 @@ func (s *subject) start(t testing.TB) {
 	scratch := filepath.Join(s.dir, "scratch")
 	must(t, unix.Mount("tmpfs", scratch, "tmpfs", 0, "size=16m"))
 	t.Cleanup(func() { _ = unix.Unmount(scratch, unix.MNT_DETACH) })
-	s.words = map[string]string{"$DATA": filepath.Join(s.dir, "data"), "$SCRATCH": scratch}
+	file, err := program()
+	must(t, err)
+	s.words = map[string]string{"$DATA": filepath.Join(s.dir, "data"), "$SCRATCH": scratch, "$SUBJECT": file}
 	var pid int
 	if s.kind == networked {
 		pid = s.startNetworked(t)

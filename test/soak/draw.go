@@ -57,6 +57,13 @@ func draws() map[string]draw {
 				d.one(", random: true", "") + d.one(", bytesPerSecond: 1MiB", ", operations: 50/s", "")
 		}},
 		"clock": {on: onProcess | onUnit | onBox, fields: func(d dice) string { return d.one(", offset: -24h", ", offset: 250ms") }},
+		"fill": {on: onProcess | onUnit | onBox, disk: true, fields: func(d dice) string {
+			return fmt.Sprintf(", path: %s, %s", d.dir, d.one("bytes: 1MiB", "bytes: 64MiB", "inodes: 100"))
+		}},
+		"detach": {on: onBox, fields: func(d dice) string { return ", how: unmount, mount: " + d.one("/etc/hostname", "/etc/hosts") }},
+		"exec": {on: onProcess | onUnit | onBox, fields: func(d dice) string {
+			return ", where: beside, command: [\"true\"], undo: [sh, -c, " + d.one("exit", "sleep 0.05") + "]"
+		}},
 		"dns": {on: onBox, fields: func(d dice) string {
 			return d.one("", ", how: refuse", ", how: nxdomain, names: [\"*.example\"]", ", how: slow, delay: 50ms")
 		}},

@@ -6,6 +6,8 @@
 //	                                sent (TCP and UDP), and answers HTTP at WEB
 //	subject sleep                   does nothing
 //	subject hog BYTES               takes memory, and ends
+//	subject mark FILE               makes a file
+//	subject unmark FILE             removes it
 package main
 
 import (
@@ -37,6 +39,14 @@ func main() {
 		}
 	case "sleep":
 		select {}
+	case "mark":
+		if os.WriteFile(os.Args[2], nil, 0o644) != nil {
+			os.Exit(1)
+		}
+	case "unmark":
+		if err := os.Remove(os.Args[2]); err != nil && !os.IsNotExist(err) {
+			os.Exit(1)
+		}
 	case "hog":
 		if _, err := alloc(os.Args[2:]); err != nil {
 			os.Exit(1)
