@@ -93,6 +93,9 @@ func (l Limits) setV2(root, name string) error {
 	if v2.Memory == nil && slices.Contains(there, "memory") {
 		v2.Memory = &cgroup2.Memory{}
 	}
+	if v2.IO == nil && slices.Contains(there, "io") {
+		v2.IO = &cgroup2.IO{}
+	}
 	if v2.Pids == nil && slices.Contains(there, "pids") {
 		v2.Pids = &cgroup2.Pids{}
 	}

@@ -163,7 +163,8 @@ func isIn(t experiment.Target, do experiment.Op) bool {
 	inNet := fmt.Sprintf("net:%d:", t.Net.Inode) // its cookie is not known yet; that the step is in force tells
 	return slices.ContainsFunc(changed.Handles(), func(h string) bool {
 		ofIt := t.Runtime != nil && strings.HasPrefix(h, t.Runtime.Handle()+"#")
-		return slices.Contains(places, h) || strings.HasPrefix(h, inNet) || ofIt
+		place, _, _ := strings.Cut(h, "#") // one setting of it
+		return slices.Contains(places, place) || strings.HasPrefix(h, inNet) || ofIt
 	})
 }
 

@@ -19,6 +19,8 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 	return experiment.Catalog[experiment.Op]{
 		"signal":   func() experiment.Op { return &Signal{fs: fs} },
 		"stop":     func() experiment.Op { return &Stop{fs: fs} },
+		"cgroup":   func() experiment.Op { return &CgroupSet{fs: fs} },
+		"devices":  func() experiment.Op { return &DeviceFilter{host: host} },
 		"freezer":  func() experiment.Op { return &Freezer{fs: fs} },
 		"end":      func() experiment.Op { return &End{fs: fs} },
 		"keep":     func() experiment.Op { return &Keep{fs: fs} },

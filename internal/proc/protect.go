@@ -3,7 +3,6 @@ package proc
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -179,37 +178,6 @@ func (p *Protection) CheckCgroup(dir string) error {
 	return nil
 }
 
-// OwnCgroup returns a cgroup that can be frozen in place of t: all of t's
-// processes are in it and below it, and no others. It prefers version 2, where
-// controller is "", to version 1's "freezer". The root of a hierarchy has no
-// freezer, so it is never one.
-func (f FS) OwnCgroup(t experiment.Target) (dir experiment.CgroupDir, controller string, ok bool) {
-	if f.owns(t.Cgroup.V2, "cgroup.freeze", t.PIDs) {
-		return t.Cgroup.V2, "", true
-	}
-	if v1 := t.Cgroup.V1["freezer"]; f.owns(v1, "freezer.state", t.PIDs) {
-		return v1, "freezer", true
-	}
-	return experiment.CgroupDir{}, "", false
-}
-
-// OwnController returns the cgroup in which the limits of a controller, as
-// version 2 names it (cpu, memory, io), hold for t and for nobody else, and
-// whether it is one of version 2.
-func (f FS) OwnController(t experiment.Target, controller string) (dir experiment.CgroupDir, v2 bool, err error) {
-	knobs := map[string][3]string{
-		"cpu": {"cpu", "cpu.cfs_quota_us", "cpu.max"}, "memory": {"memory", "memory.limit_in_bytes", "memory.max"},
-		"io": {"blkio", "blkio.throttle.write_bps_device", "io.max"},
-	}[controller]
-	if f.owns(t.Cgroup.V2, knobs[2], t.PIDs) {
-		return t.Cgroup.V2, true, nil
-	}
-	if v1 := t.Cgroup.V1[knobs[0]]; f.owns(v1, knobs[1], t.PIDs) {
-		return v1, false, nil
-	}
-	return dir, false, fmt.Errorf("it has no cgroup of its own with the %s controller (give it one, as a container or a systemd unit has): %w", controller, experiment.ErrUnsupported)
-}
-
 // helper tells whether a process is a helper of Simian's, which goes on with a
 // fault in a cgroup below its target's: it is neither the target's nor to be
 // protected from what is done to that cgroup.
@@ -227,57 +195,4 @@ func (f FS) helper(pid int) bool {
 // (internal/burn).
 func helperNames() []string {
 	return []string{"simian-burn-cpu", "simian-burn-memory", "simian-burn-io"}
-}
-
-// owns tells whether the processes that live in dir's subtree are those of
-// ids that live, and whether the cgroup has the file knob.
-func (f FS) owns(dir experiment.CgroupDir, knob string, ids []experiment.ProcessID) bool {
-	if dir.Path == "" {
-		return false
-	}
-	if now, err := StatCgroup(dir.Path); err != nil || now != dir {
-		return false
-	}
-	if _, err := os.Stat(filepath.Join(dir.Path, knob)); err != nil {
-		return false
-	}
-	members, err := f.living(dir.Path)
-	if err != nil || len(members) == 0 {
-		return false
-	}
-	wanted := map[experiment.ProcessID]bool{}
-	for _, id := range ids {
-		if f.Alive(id) {
-			wanted[id] = true
-		}
-	}
-	for _, id := range members {
-		if !wanted[id] {
-			return false
-		}
-	}
-	return len(members) == len(wanted)
-}
-
-// living returns the processes of a cgroup's subtree that have not exited. It
-// is an error where one has no pid here.
-func (f FS) living(dir string) ([]experiment.ProcessID, error) {
-	pids, err := f.CgroupMembers(dir)
-	if err != nil {
-		return nil, err
-	}
-	var ids []experiment.ProcessID
-	for _, pid := range pids {
-		s, err := f.Stat(pid)
-		if err != nil && !errors.Is(err, experiment.ErrGone) {
-			return nil, err
-		}
-		if err == nil && f.runs(s) && !f.helper(pid) {
-			ids = append(ids, s.ID())
-		}
-		if pid == 0 {
-			return nil, fs.ErrPermission
-		}
-	}
-	return ids, nil
 }

@@ -25,8 +25,9 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 
 		"partition": partitions(host),
 
-		"fill":   func() experiment.Fault { return &Fill{host: host} },
-		"detach": func() experiment.Fault { return &Detach{host: host} },
-		"exec":   func() experiment.Fault { return &Exec{host: host} },
+		"fill":     func() experiment.Fault { return &Fill{host: host} },
+		"detach":   func() experiment.Fault { return &Detach{host: host} },
+		"exec":     func() experiment.Fault { return &Exec{host: host} },
+		"throttle": throttles(host),
 	}
 }

@@ -27,6 +27,16 @@ func TestMain(m *testing.M) {
 		fmt.Println(planFor(strings.Fields(what)))
 		os.Exit(0)
 	}
+	if pid := os.Getenv(throttleEnv); pid != "" {
+		fmt.Println(denyAndHold(pid))
+		os.Exit(1)
+	}
+	if os.Getenv(pageEnv) != "" {
+		if err := touchPage(); err != nil {
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if l, err := net.Listen("tcp", "[::1]:0"); err == nil { // package net asks once what there is of IPv6: here, and not in a namespace that has nothing yet
 		_ = l.Close()
 	}

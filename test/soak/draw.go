@@ -56,6 +56,9 @@ func draws() map[string]draw {
 			return fmt.Sprintf(", path: %s, file: 1MiB, do: %s", d.dir, d.one("read", "write", "both", "fsync")) +
 				d.one(", random: true", "") + d.one(", bytesPerSecond: 1MiB", ", operations: 50/s", "")
 		}},
+		"throttle": {on: onUnit | onBox, fields: func(d dice) string {
+			return d.one(", cpus: 0.2", ", pids: 150", ", cpus: 0.3, pids: 120", ", denyDevices: [{device: 'c 1:5'}]")
+		}},
 		"clock": {on: onProcess | onUnit | onBox, fields: func(d dice) string { return d.one(", offset: -24h", ", offset: 250ms") }},
 		"fill": {on: onProcess | onUnit | onBox, disk: true, fields: func(d dice) string {
 			return fmt.Sprintf(", path: %s, %s", d.dir, d.one("bytes: 1MiB", "bytes: 64MiB", "inodes: 100"))
