@@ -27,6 +27,8 @@ type Filter struct {
 	SourcePorts Ports                  `json:"sourcePorts,omitempty" jsonschema:"ports of the target itself, in the same form"`
 	Hosts       []string               `json:"hosts,omitempty" jsonschema:"the far end by name, resolved by the target's own resolver and followed as it changes"`
 	CIDRs       []string               `json:"cidrs,omitempty" jsonschema:"the far end by address or range, IPv4 and IPv6"`
+	Services    []string               `json:"services,omitempty" jsonschema:"the far end by the name of a cloud's service, such as aws.s3: ready-made lists of hosts (docs/services.md)"`
+	Region      string                 `json:"region,omitempty" jsonschema:"of the services, such as eu-west-1"`
 	To          *experiment.TargetSpec `json:"to,omitempty" jsonschema:"the far end by a selector of targets: all that it finds"`
 	Percent     *experiment.Percent    `json:"percent,omitempty" jsonschema:"only this share of flows; a flow is in or out as a whole"`
 	Exclude     *Exclude               `json:"exclude,omitempty" jsonschema:"left alone is what matches any of these"`

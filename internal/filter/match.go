@@ -84,7 +84,11 @@ func seed(t experiment.Target) uint32 {
 
 // fill adds what a packet may have, and checks that some can have it.
 func (r *matcher) fill(ctx context.Context, f *Filter, m *Match, host bool) error {
-	far, err := r.criteria(ctx, f.far(), &m.Criteria, "")
+	served, err := r.services(ctx, f, &m.Notes)
+	if err != nil {
+		return err
+	}
+	far, err := r.criteria(ctx, f.far(), &m.Criteria, "", served...)
 	if err != nil {
 		return err
 	}
@@ -108,9 +112,9 @@ func (r *matcher) fill(ctx context.Context, f *Filter, m *Match, host bool) erro
 	return f.possible(m, endsOf(r.links, m.Links), far, except)
 }
 
-// criteria resolves e into c, and returns the addresses of the far end. The
-// fields' names in the file begin with prefix.
-func (r *matcher) criteria(ctx context.Context, e *Exclude, c *Criteria, prefix string) (*netipx.IPSet, error) {
+// criteria resolves e into c, and returns the addresses of the far end, more
+// among them. The fields' names in the file begin with prefix.
+func (r *matcher) criteria(ctx context.Context, e *Exclude, c *Criteria, prefix string, more ...netip.Addr) (*netipx.IPSet, error) {
 	c.Protocols, c.Ports, c.SourcePorts = e.Protocol.numbers(), e.Ports.merge(), e.SourcePorts.merge()
 	var b netipx.IPSetBuilder
 	for i, text := range e.CIDRs {
@@ -131,7 +135,7 @@ func (r *matcher) criteria(ctx context.Context, e *Exclude, c *Criteria, prefix 
 		}
 		list = append(list, peers...)
 	}
-	for _, a := range list {
+	for _, a := range append(list, more...) {
 		b.Add(a)
 	}
 	set, err := b.IPSet()
@@ -157,10 +161,7 @@ func (r *matcher) hosts(ctx context.Context, hosts []string, prefix string) (lis
 	if names == nil {
 		return list, nil
 	}
-	if r.target.Root == "" {
-		return nil, place(prefix+"hosts", fmt.Errorf("%s has no files here that say how it resolves names: %w", r.target.Name, experiment.ErrUnsupported))
-	}
-	resolver, err := r.names.resolver(r.fs)
+	resolver, err := r.resolver()
 	if err != nil {
 		return nil, place(prefix+"hosts", err)
 	}
@@ -169,11 +170,19 @@ func (r *matcher) hosts(ctx context.Context, hosts []string, prefix string) (lis
 		return nil, place(prefix+"hosts", err)
 	}
 	if prefix == "" {
-		r.names.Hosts = names
+		r.names.Hosts = append(r.names.Hosts, names...)
 	} else {
 		r.names.ExceptHosts = names
 	}
 	return append(list, found...), nil
+}
+
+// resolver resolves names as the target does.
+func (r *matcher) resolver() (*resolver, error) {
+	if r.target.Root == "" {
+		return nil, fmt.Errorf("%s has no files here that say how it resolves names: %w", r.target.Name, experiment.ErrUnsupported)
+	}
+	return r.names.resolver(r.fs)
 }
 
 // choose returns the links that f is about: those it names, or all that are

@@ -48,7 +48,13 @@ func (n *Names) resolver(fs proc.FS) (*resolver, error) {
 // lookupAll returns the addresses of those hosts that resolve, and why the
 // others don't.
 func (r *resolver) lookupAll(ctx context.Context, hosts []string) ([]netip.Addr, error) {
-	lists, errs := make([][]netip.Addr, len(hosts)), make([]error, len(hosts))
+	lists, errs := r.lookupEach(ctx, hosts)
+	return slices.Concat(lists...), errors.Join(errs...)
+}
+
+// lookupEach resolves each host by itself.
+func (r *resolver) lookupEach(ctx context.Context, hosts []string) (lists [][]netip.Addr, errs []error) {
+	lists, errs = make([][]netip.Addr, len(hosts)), make([]error, len(hosts))
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for i, host := range hosts {
@@ -58,7 +64,7 @@ func (r *resolver) lookupAll(ctx context.Context, hosts []string) ([]netip.Addr,
 		})
 	}
 	_ = group.Wait()
-	return slices.Concat(lists...), errors.Join(errs...)
+	return lists, errs
 }
 
 // grow adds addresses to prefixes, which stay sorted and disjoint.

@@ -29,7 +29,7 @@ func (m *Match) String() string {
 func (f *Filter) String() string {
 	p := phrase{
 		links: strings.Join(f.Interfaces, ","), egress: f.Direction.Egress(), ingress: f.Direction.Ingress(),
-		protocols: f.Protocol, ports: f.Ports, source: f.SourcePorts, far: f.far().places(),
+		protocols: f.Protocol, ports: f.Ports, source: f.SourcePorts, far: append(f.far().places(), f.Services...),
 	}
 	if f.Percent != nil && *f.Percent < 100 {
 		p.percent = float64(*f.Percent)

@@ -32,6 +32,9 @@ func (f *Filter) Validate() error {
 	if err := f.far().validate(""); err != nil {
 		return err
 	}
+	if err := CheckServices(f.Services, f.Region); err != nil {
+		return err
+	}
 	if f.Exclude == nil {
 		return nil
 	}

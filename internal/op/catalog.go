@@ -18,6 +18,9 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 	fs, host := h.FS, h
 	return experiment.Catalog[experiment.Op]{
 		"signal":   func() experiment.Op { return &Signal{fs: fs} },
+		"signals":  func() experiment.Op { return &Signals{fs: fs} },
+		"files":    func() experiment.Op { return &Files{fs: fs} },
+		"ports":    func() experiment.Op { return &Ports{host: host} },
 		"stop":     func() experiment.Op { return &Stop{fs: fs} },
 		"cgroup":   func() experiment.Op { return &CgroupSet{fs: fs} },
 		"devices":  func() experiment.Op { return &DeviceFilter{host: host} },
@@ -33,6 +36,7 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 		"cover":    func() experiment.Op { return &Cover{host: host} },
 		"unmount":  func() experiment.Op { return &Unmount{host: host} },
 		"exec":     func() experiment.Op { return &Exec{host: host} },
+		"routes":   func() experiment.Op { return &Routes{host: host} },
 		"dns":      func() experiment.Op { return &DNS{host: host} },
 		"clock":    func() experiment.Op { return &Clock{host: host} },
 		"helper":   func() experiment.Op { return &Helper{host: host} },

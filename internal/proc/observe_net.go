@@ -3,6 +3,7 @@ package proc
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
 
@@ -50,7 +51,7 @@ func readNet() ([]string, error) {
 	}
 	defer handle.Close()
 	r := netReader{handle: handle, names: map[int]string{0: "-"}}
-	for _, read := range []func() error{r.links, r.addresses, r.routes, r.rules, r.control, r.nft} {
+	for _, read := range []func() error{r.links, r.addresses, r.routes, r.rules, r.control, r.nft, r.ports} {
 		mark := len(r.lines)
 		err := read()
 		if errors.Is(err, netlink.ErrDumpInterrupted) { // it changed meanwhile
@@ -62,6 +63,19 @@ func readNet() ([]string, error) {
 		}
 	}
 	return r.lines, nil
+}
+
+// ports gives those that are not handed out, where there are any
+// (ip_local_reserved_ports, ip-sysctl).
+func (r *netReader) ports() error {
+	text, err := readFile("/proc/sys/net/ipv4/ip_local_reserved_ports", true)
+	if list := strings.TrimSpace(string(text)); list != "" {
+		r.lines = append(r.lines, "reserved ports "+list)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // netReader collects the facts of one network namespace.

@@ -192,7 +192,7 @@ func (f FS) helper(pid int) bool {
 }
 
 // helperNames are what helpers are called that run in a target's cgroup
-// (internal/burn).
+// (internal/burn, internal/exhaust).
 func helperNames() []string {
-	return []string{"simian-burn-cpu", "simian-burn-memory", "simian-burn-io"}
+	return []string{"simian-burn-cpu", "simian-burn-memory", "simian-burn-io", "simian-exhaust-pids"}
 }

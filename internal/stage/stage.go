@@ -14,6 +14,7 @@ import (
 
 	"github.com/simianhq/simian/internal/burn"
 	"github.com/simianhq/simian/internal/dnsrelay"
+	"github.com/simianhq/simian/internal/exhaust"
 	"github.com/simianhq/simian/internal/helper"
 	"github.com/simianhq/simian/internal/queue"
 )
@@ -69,6 +70,9 @@ func helpers() map[string]helper.Begin {
 		burn.CPUName:        burn.BeginCPU,
 		burn.MemoryName:     burn.BeginMemory,
 		burn.IOName:         burn.BeginIO,
+
+		exhaust.PIDsName:        exhaust.BeginPIDs,
+		exhaust.ConnectionsName: exhaust.BeginConnections,
 	}
 }
 

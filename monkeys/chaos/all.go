@@ -14,7 +14,9 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 		"burn.io":     func() experiment.Fault { return &BurnIO{host: host} },
 		"burn.memory": func() experiment.Fault { return &BurnMemory{host: host} },
 
-		"clock":  clocks(host),
+		"clock":   clocks(host),
+		"exhaust": func() experiment.Fault { return &Exhaust{host: host} },
+
 		"freeze": func() experiment.Fault { return &Freeze{fs: fs} },
 		"kill":   func() experiment.Fault { return &Kill{fs: fs} },
 

@@ -13,11 +13,15 @@ import (
 	"github.com/simianhq/simian/internal/proc"
 )
 
-// Kill sends a signal to a target's main process: once, or again and again for
-// as long as the action lasts. It cannot be taken back.
+// Kill sends a signal to a target's main process, or to those of its processes
+// that have a name or a command line: once, or again and again for as long as
+// the action lasts. It cannot be taken back.
 type Kill struct {
-	Signal string              `json:"signal,omitempty" jsonschema:"the signal's name, with or without SIG (KILL)"`
-	Every  experiment.Duration `json:"every,omitzero" jsonschema:"strikes again at this interval while the action lasts; targets are drawn anew each time"`
+	Signal  string              `json:"signal,omitempty" jsonschema:"the signal's name, with or without SIG (KILL)"`
+	Process string              `json:"process,omitempty" jsonschema:"those of the target's processes that are called so: the kernel's name for one, or the last part of its first argument; left out, with pattern, the main process"`
+	Pattern string              `json:"pattern,omitempty" jsonschema:"those of the target's processes whose whole command line this regular expression matches somewhere"`
+	Count   int                 `json:"count,omitzero" jsonschema:"no more than so many of them, drawn by lot; left out, all"`
+	Every   experiment.Duration `json:"every,omitzero" jsonschema:"strikes again at this interval while the action lasts; targets are drawn anew each time, and their processes looked up"`
 
 	fs proc.FS
 }
@@ -35,7 +39,7 @@ func (k *Kill) Validate() error {
 	if k.Every > 0 && k.Every.D() < 10*time.Millisecond {
 		return experiment.Fieldf("every", "%s is too quick: 10ms at the least", k.Every)
 	}
-	return nil
+	return k.validateChoice()
 }
 
 func (k *Kill) signal() string {
@@ -52,9 +56,12 @@ func (k *Kill) Instant() bool { return k.Every == 0 }
 func (k *Kill) Interval() time.Duration { return k.Every.D() }
 
 // Plan implements experiment.Fault.
-func (k *Kill) Plan(_ context.Context, _ experiment.RunID, t experiment.Target) ([]experiment.Step, error) {
+func (k *Kill) Plan(_ context.Context, run experiment.RunID, t experiment.Target) ([]experiment.Step, error) {
 	if len(t.PIDs) == 0 {
 		return nil, fmt.Errorf("it has no process here: %w", experiment.ErrUnsupported)
+	}
+	if k.chooses() {
+		return k.planChosen(run, t)
 	}
 	if err := op.CheckSignal(t.PIDs[0], t.Name); err != nil {
 		return nil, err

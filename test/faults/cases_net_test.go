@@ -14,6 +14,13 @@ func partitionCases() []faultCase {
 			Feel: dials("tcp"), Well: "answered", Ill: how[1], Refused: always(hostNet, service, process),
 		})
 	}
+	const routes = "the network of NAME is the host's own, whose routes are left alone (how: drop, reject or reset with allowHost: true go there): protected"
+	for _, how := range []string{"blackhole", "unreachable", "prohibit"} {
+		all = append(all, faultCase{
+			Name: "partition", Net: true, Form: how, Section: "{type: partition, to: {$TO}, how: " + how + "}",
+			Feel: dials("tcp"), Well: "answered", Ill: "told", Refused: always(routes, service, process),
+		})
+	}
 	return all
 }
 

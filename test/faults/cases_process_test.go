@@ -4,7 +4,13 @@ import "strings"
 
 func killCases() []faultCase {
 	// Of a signal that a process handles nobody can tell afterwards whether it came.
-	return []faultCase{{Name: "kill", Section: "{type: kill}", NoUndo: kinds(), Feel: lives, Well: "lives", Ill: "gone"}}
+	return []faultCase{
+		{Name: "kill", Section: "{type: kill}", NoUndo: kinds(), Feel: lives, Well: "lives", Ill: "gone"},
+		{
+			Name: "kill", Form: "by name", Section: "{type: kill, process: subject, pattern: ' serve '}",
+			NoUndo: kinds(), Feel: lives, Well: "lives", Ill: "gone",
+		},
+	}
 }
 
 // lives tells whether the process that it was at first is there. A container

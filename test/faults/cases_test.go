@@ -9,7 +9,7 @@ import (
 // cases are all of them, by fault, in the order of the table.
 func cases() []faultCase {
 	return slices.Concat(
-		killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), burnCases(), clockCases(), fileCases(), execCases(), throttleCases(),
+		killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), burnCases(), clockCases(), fileCases(), execCases(), throttleCases(), exhaustCases(),
 	)
 }
 
@@ -48,8 +48,10 @@ func dials(network string) func(s *subject) string {
 			return "lost"
 		case strings.Contains(said, "refused"), strings.Contains(said, "reset"):
 			return "turned away"
-		case strings.Contains(said, "unreachable"), strings.Contains(said, "no route"), strings.Contains(said, "permission"):
+		case strings.Contains(said, "unreachable"), strings.Contains(said, "no route"), strings.Contains(said, "permission"), strings.Contains(said, "invalid argument"):
 			return "told"
+		case strings.Contains(said, "cannot assign"):
+			return "no port"
 		default:
 			return said
 		}

@@ -67,6 +67,7 @@ func draws() map[string]draw {
 		"exec": {on: onProcess | onUnit | onBox, fields: func(d dice) string {
 			return ", where: beside, command: [\"true\"], undo: [sh, -c, " + d.one("exit", "sleep 0.05") + "]"
 		}},
+		"exhaust": {on: onProcess | onUnit | onBox, fields: func(d dice) string { return fmt.Sprintf(", what: files, leave: %d", 20+d.IntN(40)) }},
 		"dns": {on: onBox, fields: func(d dice) string {
 			return d.one("", ", how: refuse", ", how: nxdomain, names: [\"*.example\"]", ", how: slow, delay: 50ms")
 		}},
