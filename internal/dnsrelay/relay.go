@@ -46,11 +46,16 @@ func New(rule Rule, mark int, original func(network string, local, remote netip.
 func (r *Relay) Stats() Stats { return r.read() }
 
 // Drain spares all lookups from now on, lets go those that are held, and waits
-// for those under way, no longer than within.
+// for those under way, no longer than within: until there is none for a
+// millisecond, since one may be on its way from its socket.
 func (r *Relay) Drain(within time.Duration) {
 	r.end()
-	for end := time.Now().Add(within); len(r.places) > 0 && time.Now().Before(end); {
-		time.Sleep(100 * time.Microsecond)
+	const pause, quiet = 100 * time.Microsecond, 10
+	for n, end := 0, time.Now().Add(within); n < quiet && time.Now().Before(end); n++ {
+		if len(r.places) > 0 {
+			n = 0
+		}
+		time.Sleep(pause)
 	}
 }
 

@@ -78,13 +78,15 @@ func redirectInto(port uint16) phrase {
 	}}
 }
 
-// lift removes all rules: what begins from then on goes its own way, and what
-// was redirected is redirected still.
+// lift puts a rule before all others: what begins from then on goes its own
+// way, and what was redirected is redirected still. Were the others removed,
+// nothing would be translated any more: it is they for whose sake the kernel
+// follows connections (nft_redir_init of net/netfilter/nft_redir.c).
 func (r redirect) lift() []nftMessage {
-	m := nftMessage{kind: unix.NFT_MSG_DELRULE, family: unix.NFPROTO_INET, text: "flush chain " + r.table + " output"}
-	m.body.text(unix.NFTA_RULE_TABLE, r.table)
-	m.body.text(unix.NFTA_RULE_CHAIN, "output")
-	return []nftMessage{m}
+	c := &nftCompiler{t: &Table{Name: r.table}}
+	c.rule(nftWay{family: unix.NFPROTO_INET}, "output", accept())
+	c.rules[0].flags &^= unix.NLM_F_APPEND
+	return c.rules
 }
 
 // missing says what of the table is not there, "" where all is.

@@ -124,7 +124,7 @@ func newNet3For(t testing.TB, h *op.Host) *net3 {
 	}
 	for _, a := range []string{"10.83.0.1", "10.84.0.1", "fd83::1", "fd84::1"} {
 		await(t, a, func() bool {
-			return l.web.talk("udp", a, 20*time.Millisecond) == nil && l.web.talk("icmp", a, 20*time.Millisecond) == nil
+			return l.web.talk("udp", a, 200*time.Millisecond) == nil && l.web.talk("icmp", a, 200*time.Millisecond) == nil
 		})
 	}
 	return l
