@@ -5,16 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/internal/stage"
 )
@@ -247,149 +242,4 @@ func (b *birth) failure(talk int) error {
 		return err
 	}
 	return b.program.failure(word)
-}
-
-// await waits for the command's end, and kills it where that takes too long.
-func (b *birth) await(ctx context.Context) (*commandEnd, error) {
-	var said tail
-	start := time.Now()
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		_, _ = io.Copy(&said, b.out)
-	}()
-	stop := context.AfterFunc(ctx, b.kill)
-	ws, err := b.reap(ctx)
-	how := &commandEnd{took: time.Since(start), late: !stop() && ws.Signaled(), code: ws.ExitStatus()}
-	b.kill() // all that it has started ends with it
-	_ = b.out.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-	<-read
-	how.said = said.String()
-	if ws.Signaled() {
-		how.signal = unix.SignalName(ws.Signal())
-	}
-	return how, err
-}
-
-// reap waits for the command's end. What is frozen does not die when it is
-// killed, on version 1 of cgroups: it is not waited for, and dies once it is
-// thawed.
-func (b *birth) reap(ctx context.Context) (unix.WaitStatus, error) {
-	pid, ended := b.pid, make(chan error, 1)
-	b.pid = 0
-	var ws unix.WaitStatus
-	go func() { ended <- wait4(pid, &ws) }()
-	select {
-	case err := <-ended:
-		return ws, err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-ended:
-		return ws, err
-	case <-time.After(clearTime):
-		return 0, fmt.Errorf("it was killed, and does not end: it is frozen, or in an uninterruptible sleep: %w", ctx.Err())
-	}
-}
-
-func wait4(pid int, ws *unix.WaitStatus) error {
-	for {
-		_, err := unix.Wait4(pid, ws, 0, nil)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("wait for it: %w", err)
-		}
-		return nil
-	}
-}
-
-// kill kills all that is in the command's cgroup at this moment.
-func (b *birth) kill() {
-	places, _ := b.e.process().places(b.e.host.FS)
-	for _, dir := range places {
-		if _, err := os.Stat(dir); err == nil {
-			killCgroup(dir)
-		}
-	}
-}
-
-// clear ends all that is left, and removes the cgroup.
-func (b *birth) clear() error {
-	if b.pid != 0 { // it did not become the command
-		_ = b.talk.Close()
-		_ = unix.Kill(b.pid, unix.SIGKILL) // a child of ours, not reaped yet
-		_, _ = b.reap(context.Background())
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), clearTime)
-	defer cancel()
-	_, err := b.e.process().clear(ctx, b.e.host.FS)
-	return err
-}
-
-// clearTime is how long what was killed may take to be gone.
-const clearTime = 2 * time.Second
-
-// CheckExec refuses what can't be run: without root, or where there is no such
-// command.
-func CheckExec(host *Host, p experiment.ProcessID, where string, command []string) error {
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("run a command in namespaces of others: %w: it needs root", os.ErrPermission)
-	}
-	who, err := confinedOf(host.FS, p, where)
-	switch {
-	case err != nil:
-		return err
-	case who.seccomp == 1:
-		return fmt.Errorf("%s is in strict seccomp mode, in which no command can be: %w (say where: beside)", p, experiment.ErrUnsupported)
-	}
-	for _, file := range candidates(command[0], who.env) {
-		if found(host.FS, p, where, file) {
-			return nil
-		}
-	}
-	return fmt.Errorf("there is no command %q %s: %w", command[0], map[string]string{Inside: "in the target", Beside: "on this host"}[where], os.ErrNotExist)
-}
-
-func found(fs proc.FS, p experiment.ProcessID, where, file string) bool {
-	if where == Beside {
-		st, err := os.Stat(filepath.Join("/", file))
-		return err == nil && !st.IsDir()
-	}
-	fd, err := fs.OpenInside(p, filepath.Join("/", file), unix.O_PATH)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
-}
-
-// Workload returns the first process of a target that is not Simian's own: a
-// reaper that is PID 1 of a container has neither the container's filter nor
-// its environment.
-func Workload(fs proc.FS, ids []experiment.ProcessID) experiment.ProcessID {
-	for _, id := range ids {
-		if args, err := fs.Cmdline(id.PID); err == nil && len(args) != 1 || err == nil && args[0] != stage.ContainerName {
-			return id
-		}
-	}
-	return ids[0]
-}
-
-// ExecCgroups returns the cgroups of a process that a command inside runs in.
-func ExecCgroups(c experiment.Cgroup) (list []experiment.CgroupDir) {
-	seen := map[experiment.CgroupDir]bool{{}: true}
-	add := func(dir experiment.CgroupDir) {
-		if !seen[dir] {
-			list = append(list, dir)
-		}
-		seen[dir] = true
-	}
-	add(c.V2)
-	for _, controller := range slices.Sorted(maps.Keys(c.V1)) {
-		add(c.V1[controller])
-	}
-	return list
 }

@@ -98,8 +98,6 @@ const filterSize = 24 + mostInstructions*instruction
 
 // run runs the tracer, and reads what it says.
 func (t *tracer) run(ctx context.Context, server *forkServer, fs proc.FS, p experiment.ProcessID) ([]seccompFilter, error) {
-	ctx, cancel := context.WithTimeout(ctx, stopTime)
-	defer cancel()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket: %w", err)
@@ -115,6 +113,8 @@ func (t *tracer) run(ctx context.Context, server *forkServer, fs proc.FS, p expe
 		var ws unix.WaitStatus
 		_ = wait4(pid, &ws)
 	}()
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
 	setTimeout(ctx, pair[0])
 	if err := t.goOn(fs, p, pair[0]); err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (t *tracer) run(ctx context.Context, server *forkServer, fs proc.FS, p expe
 }
 
 // stopTime is how long a thread may take to stop.
-const stopTime = time.Second
+const stopTime = 3 * time.Second
 
 // goOn hears how the target stopped, and says which signal it is to go on
 // with: it may have been about to get one, which is not to be lost.

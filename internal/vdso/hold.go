@@ -110,7 +110,7 @@ func (s *Still) catch(ctx context.Context) error {
 		}
 		all := s.look()
 		switch {
-		case len(s.threads) == 0:
+		case len(s.threads) == 0 && all:
 			return ErrGone
 		case !more && all:
 			quiet++
@@ -155,10 +155,10 @@ func (s *Still) seize() (more bool, err error) {
 
 func (s *Still) take(tid int) (bool, error) {
 	switch err := ptrace(ptraceSeize, tid, 0); {
-	case err == nil:
+	case err == nil, tracer(s.proc, tid) == syscall.Gettid(): // what is ours already has got this number by execve(2)
 	case errors.Is(err, syscall.ESRCH), exited(s.proc, s.PID, tid):
 		return false, nil
-	case traced(s.proc, tid):
+	case tracer(s.proc, tid) != 0:
 		return false, ErrTraced
 	case s.denied < denials:
 		s.denied++ // a thread that was ending as it was asked for; execve(2) may give its number to another
@@ -196,6 +196,11 @@ func (s *Still) look() bool {
 			s.reap(tid)
 			s.forget(tid)
 			continue
+		}
+		// By execve(2) the number may be another's, who was not told yet to
+		// stop, or is not seized.
+		if err := ptrace(ptraceInterrupt, tid, 0); err != nil {
+			s.forget(tid)
 		}
 		all = false
 	}
@@ -317,10 +322,11 @@ func exited(proc string, pid, tid int) bool {
 	return letter == "Z" || letter == "X"
 }
 
-// traced tells whether somebody traces the thread.
-func traced(proc string, tid int) bool {
+// tracer is the thread that traces another, 0 for none.
+func tracer(proc string, tid int) int {
 	data, _ := os.ReadFile(proc + "/" + strconv.Itoa(tid) + "/status")
-	_, rest, found := strings.Cut(string(data), "\nTracerPid:")
+	_, rest, _ := strings.Cut(string(data), "\nTracerPid:")
 	line, _, _ := strings.Cut(rest, "\n")
-	return found && strings.TrimSpace(line) != "0"
+	by, _ := strconv.Atoi(strings.TrimSpace(line))
+	return by
 }
