@@ -11,7 +11,7 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +26,9 @@ type Relay struct {
 	server   *http.Server
 	pass     *httputil.ReverseProxy
 	stats    *stats
+
+	off    atomic.Bool  // nothing is struck any more
+	active atomic.Int64 // requests under way
 
 	mu  sync.Mutex
 	raw map[net.Conn]bool // connections that are passed on untouched, both ends
@@ -151,8 +154,10 @@ func (r *Relay) keep(conns ...net.Conn) (forget func()) {
 
 // serve does with one request what the rule says.
 func (r *Relay) serve(w http.ResponseWriter, q *http.Request) {
+	r.active.Add(1)
+	defer r.active.Add(-1)
 	rule := r.match.rule
-	meant := r.match.matches(q)
+	meant := !r.off.Load() && r.match.matches(q)
 	struck := meant && r.match.struck()
 	r.stats.request(q, meant, struck)
 	if !struck {
@@ -223,30 +228,18 @@ func (r *Relay) rewrite(p *httputil.ProxyRequest) {
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // as it was written
 }
 
-// End lets requests that are under way come to an end, for as long as patience,
-// and closes all connections.
+// End strikes nothing any more, passes on what comes until nothing is under way
+// or patience is over, and closes all connections.
 func (r *Relay) End(patience time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if r.server.Shutdown(ctx) != nil {
-		_ = r.server.Close()
+	r.off.Store(true)
+	r.server.SetKeepAlivesEnabled(false)
+	for end := time.Now().Add(patience); r.active.Load() > 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
 	}
+	_ = r.server.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for c := range r.raw {
 		reset(c)
-	}
-}
-
-// Mark returns a dialler whose packets bear a mark (SO_MARK of socket(7)).
-func Mark(mark int) func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	return func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-		d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) (err error) {
-			bad := c.Control(func(fd uintptr) {
-				err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_MARK, mark)
-			})
-			return errors.Join(bad, err)
-		}}
-		return d.DialContext(ctx, "tcp", to.String())
 	}
 }

@@ -2,7 +2,6 @@ package httprelay
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,9 +26,6 @@ func between(t *testing.T, rule Rule, h http.HandlerFunc) (*Relay, string) {
 func before(t *testing.T, rule Rule, server net.Addr) (*Relay, string) {
 	t.Helper()
 	to := netip.MustParseAddrPort(server.String())
-	dial := func(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", to.String())
-	}
 	r, err := New(&rule, func(*net.TCPConn) (netip.AddrPort, error) { return to, nil }, dial)
 	if err != nil {
 		t.Fatal(err)

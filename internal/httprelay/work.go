@@ -1,10 +1,12 @@
 package httprelay
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -20,11 +22,10 @@ const drainTime = 150 * time.Millisecond
 
 // Order is what a relay is told. It runs in the target's network namespace,
 // and its files were made there: a pidfd of the target, the socket that listens,
-// and a netlink socket that is to own the table, the last, so that the rules go
+// and the netlink socket that owns the table, the last, so that the rules go
 // first (see queue.Order).
 type Order struct {
 	Rule Rule `json:"rule"`
-	Mark int  `json:"mark"` // of what it sends itself
 }
 
 type work struct {
@@ -42,7 +43,7 @@ func Begin(args json.RawMessage, files []int) (helper.Work, error) {
 	if len(files) != 3 {
 		return nil, errors.New("an order with other files than it should have")
 	}
-	r, err := New(&o.Rule, OriginalDst, Mark(o.Mark))
+	r, err := New(&o.Rule, OriginalDst, dial)
 	if err != nil {
 		return nil, err
 	}
@@ -64,14 +65,15 @@ func Begin(args json.RawMessage, files []int) (helper.Work, error) {
 // Report implements helper.Work: it is a helper.Report.
 func (w *work) Report() (any, error) { return w.relay.Report(), nil }
 
-// Call implements helper.Caller: body is netlink messages for the socket that
-// owns the table, the answer is the kernel's.
-func (w *work) Call(body []byte) ([]byte, error) { return helper.Exchange(w.nft, body) }
+// dial connects to the server from inside.
+func dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", to.String())
+}
 
-// End implements helper.Work. Requests under way are answered first: what was
-// redirected is translated for as long as the table is there.
+// End implements helper.Work. What was redirected is translated for as long as
+// the table is there, so it goes last.
 func (w *work) End() {
-	_ = w.listen.Close()
 	w.relay.End(drainTime)
 	_ = syscall.Close(w.nft)
+	_ = w.listen.Close()
 }

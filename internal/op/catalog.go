@@ -39,6 +39,7 @@ func (h *Host) Ops() experiment.Catalog[experiment.Op] {
 		"routes":   func() experiment.Op { return &Routes{host: host} },
 		"dns":      func() experiment.Op { return &DNS{host: host} },
 		"clock":    func() experiment.Op { return &Clock{host: host} },
+		"http":     func() experiment.Op { return &HTTP{host: host} },
 		"helper":   func() experiment.Op { return &Helper{host: host} },
 		"oom-kill": func() experiment.Op { return &OOMKill{host: host} },
 	}

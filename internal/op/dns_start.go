@@ -186,7 +186,13 @@ func (f *relayFiles) close() {
 // forget removes flows to port 53 from what conntrack knows in the target's
 // network namespace: rules are asked for the first packet of a flow only.
 func (d *DNS) forget(chosen func(dnsrelay.Entry) bool) error {
-	return d.host.FS.InNetwork(d.Net, func() error {
+	return forgetFlows(d.host.FS, d.Net, chosen)
+}
+
+// forgetFlows removes connections from what conntrack knows in a network
+// namespace.
+func forgetFlows(fs proc.FS, ns experiment.Namespace, chosen func(dnsrelay.Entry) bool) error {
+	return fs.InNetwork(ns, func() error {
 		fd, err := openNft()
 		if err != nil {
 			return err

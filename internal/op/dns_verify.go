@@ -41,18 +41,9 @@ func (d *DNS) Verify(ctx context.Context) (experiment.Evidence, error) {
 	if !d.Present {
 		return d.verifyGone(ctx)
 	}
-	held := d.held()
-	switch {
-	case held == nil:
-		return experiment.Evidence{What: "no relay of this process", Hint: "it was never started, or was ended"}, nil
-	case !d.host.FS.Alive(d.Target):
-		return experiment.Evidence{}, fmt.Errorf("the relay ended with %s: %w", d.Target, experiment.ErrGone)
-	case !held.alive():
-		return experiment.Evidence{What: "the relay has ended: " + held.state, Hint: "somebody killed it, or memory was short; lookups go to the resolver as if it had never been"}, nil
-	}
 	var s dnsrelay.Stats
-	if err := held.client.Report(&s); err != nil {
-		return experiment.Evidence{What: "the relay does not answer: " + err.Error(), Hint: "it is stopped, or in a frozen cgroup"}, nil
+	if e, err := d.held().report(d.host.FS, d.Target, &s); err != nil || !e.InForce {
+		return e, err
 	}
 	missing, err := d.missing()
 	if err != nil {
@@ -167,10 +158,10 @@ func (d *DNS) hint(s *dnsrelay.Stats) string {
 	return "nothing matched: it asked for " + strings.Join(names, ", ")
 }
 
-// CheckDNS tries in an empty network namespace of its own what d needs of the
+// CheckRedirect tries in an empty network namespace of its own what d needs of the
 // kernel, and gives experiment.ErrUnsupported with the kernel's reason where
 // it is not there.
-func CheckDNS(h *Host) error {
+func CheckRedirect(h *Host) error {
 	return h.can("redirect with nftables (CONFIG_NFT_REDIR, CONFIG_NF_CT_NETLINK, Linux 5.12)", func(*tcConn) error { return tryRedirectTable() })
 }
 

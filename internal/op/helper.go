@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"golang.org/x/sys/unix"
@@ -163,27 +164,39 @@ func (h *Helper) Verify(context.Context) (experiment.Evidence, error) {
 		return h.process().verifyGone(h.host.FS)
 	}
 	var r helper.Report
-	e, err := h.report(&r)
+	e, err := h.held().report(h.host.FS, h.Target, &r)
 	if err != nil || !e.InForce {
 		return e, err
 	}
-	return experiment.Evidence{InForce: !r.Failed, Felt: experiment.Felt(r.Felt), What: r.What, Hint: r.Hint}, nil
+	return evidenceOf(r), nil
+}
+
+func evidenceOf(r helper.Report) experiment.Evidence {
+	return experiment.Evidence{InForce: !r.Failed, Felt: experiment.Felt(r.Felt), What: r.What, Hint: r.Hint}
 }
 
 // report asks the helper what came of its work. Where it can't answer, the
-// evidence says so, and is not in force.
-func (h *Helper) report(v any) (experiment.Evidence, error) {
-	held := h.held()
+// evidence says so, and is not in force. A nil helper was not started here.
+func (h *heldHelper) report(fs proc.FS, target experiment.ProcessID, v any) (experiment.Evidence, error) {
 	switch {
-	case held == nil:
+	case h == nil:
 		return experiment.Evidence{What: "no helper of this process", Hint: "it was never started, or was ended"}, nil
-	case !h.host.FS.Alive(h.Target):
-		return experiment.Evidence{}, fmt.Errorf("the helper ended with %s: %w", h.Target, experiment.ErrGone)
-	case !held.alive():
-		return experiment.Evidence{What: "the helper has ended: " + held.state, Hint: "somebody killed it, or memory was short"}, nil
+	case !fs.Alive(target):
+		return experiment.Evidence{}, fmt.Errorf("the helper ended with %s: %w", target, experiment.ErrGone)
+	case !h.alive():
+		return h.ended(), nil
 	}
-	if err := held.client.Report(v); err != nil {
+	if err := h.client.Report(v); err != nil {
+		select {
+		case <-h.exited: // it is just ending
+			return h.ended(), nil
+		case <-time.After(endTime):
+		}
 		return experiment.Evidence{What: "the helper does not answer: " + err.Error(), Hint: "it is stopped, or in a frozen cgroup"}, nil
 	}
 	return experiment.Evidence{InForce: true}, nil
+}
+
+func (h *heldHelper) ended() experiment.Evidence {
+	return experiment.Evidence{What: "the helper has ended: " + h.state, Hint: "somebody killed it, or memory was short; it is as if it had never been"}
 }

@@ -56,11 +56,16 @@ func (r redirect) phrases(to redirectTo) []phrase {
 	th := uint32(unix.NFT_PAYLOAD_TRANSPORT_HEADER)
 	list = append(list, bytesAre(fmt.Sprintf("th dport %d", r.port), th, 2, binary.BigEndian.AppendUint16(nil, r.port)...))
 	if to.protocol == unix.IPPROTO_TCP {
-		const syn = 0x2
-		load := loadBytes(th, 12, 2, reg)
-		list = append(list, phrase{"tcp flags syn", []nftExpr{load, mask16(syn), compare(unix.NFT_CMP_NEQ, 0, 0)}})
+		list = append(list, tcpSyn())
 	}
 	return append(list, redirectInto(to.port))
+}
+
+// tcpSyn is of packets that begin a connection.
+func tcpSyn() phrase {
+	const syn = 0x2
+	load := loadBytes(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 12, 2, reg)
+	return phrase{"tcp flags syn", []nftExpr{load, mask16(syn), compare(unix.NFT_CMP_NEQ, 0, 0)}}
 }
 
 // linkLocal is of packets to fe80::/10: without its link, nobody could pass
@@ -91,14 +96,16 @@ func (r redirect) lift() []nftMessage {
 
 // missing says what of the table is not there, "" where all is.
 func (r redirect) missing(fd int) (string, error) {
-	t := &Table{Name: r.table}
-	rules, err := t.list(fd, unix.NFT_MSG_NEWRULE, unix.NFPROTO_INET)
+	return missingRules(fd, r.table, len(r.compile())-2) // the table and its chain
+}
+
+func missingRules(fd int, table string, want int) (string, error) {
+	rules, err := (&Table{Name: table}).list(fd, unix.NFT_MSG_NEWRULE, unix.NFPROTO_INET)
 	if err != nil {
 		return "", err
 	}
-	want := len(r.compile()) - 2 // the table and its chain
 	if len(rules) != want {
-		return fmt.Sprintf("nft table inet %s has %d of its %d rules", r.table, len(rules), want), nil
+		return fmt.Sprintf("nft table inet %s has %d of its %d rules", table, len(rules), want), nil
 	}
 	return "", nil
 }

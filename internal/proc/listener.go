@@ -74,3 +74,19 @@ func listening(line string) (at netip.AddrPort, inode string, ok bool) {
 	n, err := strconv.ParseUint(port, 16, 16)
 	return netip.AddrPortFrom(addr.Unmap(), uint16(n)), fields[9], ok && err == nil
 }
+
+// Listening returns the TCP ports on which somebody listens in a target's
+// network namespace, but for those on loopback alone, sorted.
+func (f FS) Listening(t experiment.Target) []int {
+	var ports []int
+	for _, file := range []string{"net/tcp", "net/tcp6"} {
+		data, _ := readFile(f.path(t.PIDs[0].PID, file), false) // without IPv6 there is no such file
+		for line := range strings.Lines(string(data)) {
+			if at, _, ok := listening(line); ok && !at.Addr().IsLoopback() {
+				ports = append(ports, int(at.Port()))
+			}
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports)
+}

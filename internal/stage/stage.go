@@ -16,6 +16,7 @@ import (
 	"github.com/simianhq/simian/internal/dnsrelay"
 	"github.com/simianhq/simian/internal/exhaust"
 	"github.com/simianhq/simian/internal/helper"
+	"github.com/simianhq/simian/internal/httprelay"
 	"github.com/simianhq/simian/internal/queue"
 )
 
@@ -65,11 +66,12 @@ func parseOrder(args []string) (o Order, ok bool) {
 // helpers are what goes on beside Simian while a fault is in force, by argv[0].
 func helpers() map[string]helper.Begin {
 	return map[string]helper.Begin{
-		dnsrelay.HelperName: dnsrelay.Begin,
-		queue.HelperName:    queue.Begin,
-		burn.CPUName:        burn.BeginCPU,
-		burn.MemoryName:     burn.BeginMemory,
-		burn.IOName:         burn.BeginIO,
+		httprelay.HelperName: httprelay.Begin,
+		dnsrelay.HelperName:  dnsrelay.Begin,
+		queue.HelperName:     queue.Begin,
+		burn.CPUName:         burn.BeginCPU,
+		burn.MemoryName:      burn.BeginMemory,
+		burn.IOName:          burn.BeginIO,
 
 		exhaust.PIDsName:        exhaust.BeginPIDs,
 		exhaust.ConnectionsName: exhaust.BeginConnections,

@@ -10,26 +10,22 @@ import (
 func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 	host := op.NewHost(fs)
 	return experiment.Catalog[experiment.Fault]{
-		"burn.cpu":    func() experiment.Fault { return &BurnCPU{host: host} },
-		"burn.io":     func() experiment.Fault { return &BurnIO{host: host} },
-		"burn.memory": func() experiment.Fault { return &BurnMemory{host: host} },
-
-		"clock":   clocks(host),
-		"exhaust": func() experiment.Fault { return &Exhaust{host: host} },
-
-		"freeze": func() experiment.Fault { return &Freeze{fs: fs} },
-		"kill":   func() experiment.Fault { return &Kill{fs: fs} },
-
-		"dns":          dnsFaults(host),
+		"burn.cpu":     func() experiment.Fault { return &BurnCPU{host: host} },
+		"burn.io":      func() experiment.Fault { return &BurnIO{host: host} },
+		"burn.memory":  func() experiment.Fault { return &BurnMemory{host: host} },
 		"capabilities": func() experiment.Fault { return &Capabilities{fs: fs} },
+		"clock":        clocks(host),
+		"detach":       func() experiment.Fault { return &Detach{host: host} },
+		"dns":          dnsFaults(host),
+		"exec":         func() experiment.Fault { return &Exec{host: host} },
+		"exhaust":      func() experiment.Fault { return &Exhaust{host: host} },
+		"fill":         func() experiment.Fault { return &Fill{host: host} },
+		"freeze":       func() experiment.Fault { return &Freeze{fs: fs} },
+		"http":         func() experiment.Fault { return &HTTP{host: host} },
+		"kill":         func() experiment.Fault { return &Kill{fs: fs} },
+		"partition":    partitions(host),
 		"remove":       func() experiment.Fault { return &Remove{fs: fs} },
 		"stop":         func() experiment.Fault { return &Stop{fs: fs} },
-
-		"partition": partitions(host),
-
-		"fill":     func() experiment.Fault { return &Fill{host: host} },
-		"detach":   func() experiment.Fault { return &Detach{host: host} },
-		"exec":     func() experiment.Fault { return &Exec{host: host} },
-		"throttle": throttles(host),
+		"throttle":     throttles(host),
 	}
 }

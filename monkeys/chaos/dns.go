@@ -53,7 +53,7 @@ func (d *DNS) Plan(_ context.Context, run experiment.RunID, t experiment.Target)
 	if err != nil {
 		return nil, err
 	}
-	if err := op.CheckDNS(d.host); err != nil {
+	if err := op.CheckRedirect(d.host); err != nil {
 		return nil, err
 	}
 	do := op.NewDNS(d.host, op.DNS{Net: ns, Run: run, Target: t.PIDs[0], Rule: rule, Six: six, Remarks: d.notes(how, six)})
