@@ -39,8 +39,9 @@ func victims(volume string) map[string]func(testing.TB) (experiment.Target, stri
 func whole(t testing.TB, target experiment.Target) string {
 	t.Helper()
 	lines := strings.Split(mounts(t, target.PIDs[0].PID), "\n")
+	test, _, _ := strings.Cut(t.Name(), "/")
 	lines = slices.DeleteFunc(lines, func(line string) bool { // of other tests, copied with the namespace; they go with their folders
-		return strings.Contains(line, " /run/simian/mounts/")
+		return strings.Contains(line, " /run/simian/mounts/") || strings.Contains(line, " "+os.TempDir()+"/Test") && !strings.Contains(line, "/"+test)
 	})
 	slices.Sort(lines) // what was mounted last stands last
 	return strings.Join(lines, "\n")

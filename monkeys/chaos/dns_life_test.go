@@ -171,7 +171,7 @@ func TestDNSFailsOpen(t *testing.T) {
 		if err != nil || e.InForce {
 			t.Errorf("%+v, %v", e, err)
 		}
-		return strings.Contains(e.What, "the relay has ended: signal: killed")
+		return strings.Contains(e.What, "the helper has ended: signal: killed")
 	})
 	heal(t, steps, l.web.Target, before)
 }

@@ -39,8 +39,9 @@ func newNode(t testing.TB, name string) *node {
 	n := &node{t: t, cmd: exec.Command("sleep", "600")}
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	n.start(name)
-	n.do(func() error { // addresses serve at once
-		return os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0)
+	n.do(func() error { // addresses serve at once, and everybody is told who is to be told
+		return errors.Join(os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0),
+			os.WriteFile("/proc/sys/net/ipv4/icmp_ratelimit", []byte("0"), 0), os.WriteFile("/proc/sys/net/ipv6/icmp/ratelimit", []byte("0"), 0))
 	})
 	n.raise("lo") // first of all: package net asks there, once, for what it has of IPv6
 	return n
