@@ -32,6 +32,7 @@ const (
 	EventInjected   EventKind = "injected"   // Action, Seconds: all steps of it are in force
 	EventMeasured   EventKind = "measured"   // Action, Measured: what it changes, before it was applied or while it was in force
 	EventReinjected EventKind = "reinjected" // Action, Seconds, Message: in force on what came in a target's place
+	EventLeft       EventKind = "left"       // Action, Message: a target left while the fault was on, and was left alone from then on
 	EventMissed     EventKind = "missed"     // Action, Message: it is not in force, and why
 	EventTakeBack   EventKind = "takeback"   // Action (0 all), Cause, Message: from now on nothing is injected for it
 	EventUndone     EventKind = "undone"     // Step, Seconds, Superseded, Message: taken back, or nothing was left to take back
@@ -128,6 +129,7 @@ type ActionSummary struct {
 	Type   string     `json:"type"`
 	For    Duration   `json:"for,omitzero"`
 	Target TargetSpec `json:"target"` // so that another process can count the workloads again
+	Repeat *Repeat    `json:"repeat,omitempty"`
 }
 
 // Phase is a part of a run.
@@ -220,6 +222,7 @@ const (
 	CauseRunnerDied  Cause = "runner-died"  // taken back by the guardian or a sweep
 	CauseDeadline    Cause = "deadline"     // the guardian killed a runner that stood still
 	CauseNotInjected Cause = "not-injected" // the fault did not take
+	CauseRestarted   Cause = "restarted"    // a target left while a fault with onRestart: fail was on
 	CauseError       Cause = "error"        // the run could not go on
 )
 
@@ -306,7 +309,7 @@ func (e *Experiment) Summarise() Summary {
 		s.Checks = append(s.Checks, sum)
 	}
 	for _, a := range e.Spec.Method {
-		s.Actions = append(s.Actions, ActionSummary{a.Name, a.Type, a.For, a.Target})
+		s.Actions = append(s.Actions, ActionSummary{a.Name, a.Type, a.For, a.Target, a.Repeat})
 	}
 	return s
 }

@@ -97,6 +97,8 @@ type Action struct {
 	For          Duration   `json:"for,omitzero" jsonschema:"how long the fault is held; needed where it can be taken back"`
 	After        Duration   `json:"after,omitzero" jsonschema:"waits this long before it starts"`
 	Parallel     bool       `json:"parallel,omitzero" jsonschema:"starts with the action before, not after it"`
+	Repeat       *Repeat    `json:"repeat,omitempty" jsonschema:"strikes again and again, or in pulses"`
+	OnRestart    OnRestart  `json:"onRestart,omitempty" jsonschema:"what is done about a target that restarts while the fault is on: reinject (default), stop or fail"`
 	Irreversible bool       `json:"irreversible,omitzero" jsonschema:"allows a fault that Simian cannot take back, such as kill"`
 
 	Type string `json:"-"` // the fault's name in the catalogue
@@ -123,11 +125,13 @@ const (
 	ModeRandomMaxPercent Mode = "random-max-percent" // from one to percent of them, rounded down
 )
 
-// BlastRadius is how much the whole run may touch at the most. Both bounds
+// BlastRadius is how much the whole run may touch at the most. All bounds
 // hold; zero means that there is none.
 type BlastRadius struct {
 	Targets int      `json:"targets,omitzero" jsonschema:"targets touched in the whole run at the most"`
 	Percent *Percent `json:"percent,omitempty" jsonschema:"of the running targets that the selector finds, rounded down"`
+
+	MinHealthy *AtLeast `json:"minHealthy,omitempty" jsonschema:"of each workload, so many targets run, are healthy and have no fault on them at any time: a number, or a percentage such as 50%, rounded up"`
 }
 
 // Abort is when a fault is taken back early.
@@ -182,6 +186,8 @@ func (e *Experiment) setDefaults() {
 	for i := range s.Method {
 		orElse(&s.Method[i].Name, s.Method[i].Type)
 		orElse(&s.Method[i].Target.Mode, ModeOne)
+		orElse(&s.Method[i].OnRestart, RestartReinject)
+		s.Method[i].For, s.Method[i].Repeat = s.Method[i].lasts(), s.Method[i].repeats()
 	}
 }
 

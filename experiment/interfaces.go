@@ -99,8 +99,11 @@ type (
 	// Backed names the mechanism an op uses where there are several.
 	Backed interface{ Backend() string }
 
-	// Handled names the objects an op changes, so that two runs do not change
-	// one at the same time: "process:812:99123", "cgroup:31:/machine/web".
+	// Handled names the objects an op changes, so that no two steps hold one at
+	// the same time, of two actions, two targets or two runs:
+	// "process:812:99123#state", "cgroup:31:/machine/web#cpu.max". What can stand
+	// beside each other has different names; what the run makes has the run's
+	// in it (the rule: internal/engine/conflict.go).
 	Handled interface{ Handles() []string }
 
 	// Durable says, on an undo, that what it takes back outlives the kernel
@@ -111,6 +114,14 @@ type (
 	// away, as the plan has read it: "restart: always". "" says that nothing
 	// does.
 	Leaning interface{ Leans() string }
+
+	// Ending says, on an op, that it makes its target's process end, whether to
+	// be started anew or not: that the target is gone is then what the fault
+	// does. What comes in its place is not struck again, and onRestart does not
+	// count it; where the op is in force on that too, as by a container's handle,
+	// it is looked after from then on.
+	Ending interface{ Ends() bool }
+
 	// Follower changes, on an op in force, what it made as the world changes
 	// (the addresses of a name). It returns when ctx ends, or with the reason
 	// why it can't go on.
@@ -125,11 +136,6 @@ type (
 	Measurer interface {
 		Measure(ctx context.Context, t Target, p Phase) (*Measurement, error)
 	}
-
-	// Replacer says, on an op, that it ends its target's process itself, and
-	// that what comes in its place stands under it: that is no restart after
-	// which it is to be injected anew. Its handles name the container.
-	Replacer interface{ Replaces() bool }
 
 	// Beyond names, on a fault, the targets that its section selects besides
 	// those it breaks: the far ends of a filter.

@@ -196,7 +196,10 @@ func (l Loader) checkLength(e *Experiment) error {
 		return nil
 	}
 	for i, a := range e.Spec.Method {
-		field, d := "for", a.For
+		field, d := "for", a.lasts()
+		if a.For == 0 {
+			field = "repeat/times"
+		}
 		if a.After > d {
 			field, d = "after", a.After
 		}

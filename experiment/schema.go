@@ -76,6 +76,7 @@ func narrow(root *jsonschema.Schema) {
 	positive(at("spec", "blastRadius", "percent"))
 	notNegative(at("spec", "blastRadius", "targets"))
 	notNegative(at("spec", "abort", "after"))
+	notNegative(at("spec", "method", "[]", "repeat", "times"))
 	check.AllOf = []*jsonschema.Schema{eitherOf("min", "max"), eitherOf("traffic", "probe")}
 }
 
@@ -132,6 +133,11 @@ func fixedTypes() map[reflect.Type]*jsonschema.Schema {
 		}},
 		reflect.TypeFor[Scalar](): {Types: []string{"string", "number", "boolean"}},
 		reflect.TypeFor[Mode]():   words(append([]string{""}, modes...), ""),
+
+		reflect.TypeFor[OnRestart](): words(append([]string{""}, onRestarts...), ""),
+		reflect.TypeFor[AtLeast](): {AnyOf: []*jsonschema.Schema{
+			{Type: "integer", Minimum: jsonschema.Ptr(1.0)}, {Type: "string", Pattern: sharePattern}, {Type: "string", Pattern: referencePattern},
+		}},
 	}
 }
 

@@ -90,6 +90,10 @@ var beyondSchema = strings.Fields(`
 	probe-url-malformed probe-url-no-host probe-url-relative probe-without-url rate-huge rate-zero
 	set-no-parameters set-undeclared set-wrong-type signal-refused size-huge target-refused
 	target-says-nothing to-count-without-mode to-parameter-wrong-type to-refused to-says-nothing traffic-header traffic-method unknown-signal
+	min-healthy-0-percent min-healthy-100-percent min-healthy-huge on-restart-of-instant pulse-of-instant pulse-off-0
+	pulse-off-short pulse-once pulse-short pulse-times-unreached pulse-without-for repeat-both repeat-empty
+	repeat-every-once repeat-every-quick repeat-every-quick-held repeat-every-twice repeat-times-a-year
+	repeat-times-alone repeat-times-million repeat-times-too-long repeat-times-unreached repeat-without-for
 `)
 
 func TestSchemaRefusesWhatLoadRefuses(t *testing.T) {

@@ -26,6 +26,8 @@ type Target struct {
 	Root     string            `json:"root,omitempty"` // /proc/PID/root
 	Runtime  *RuntimeRef       `json:"runtime,omitempty"`
 	Object   *ObjectRef        `json:"object,omitempty"`
+
+	Unhealthy bool `json:"unhealthy,omitzero"` // it has a health check, and that does not pass
 }
 
 // ProcessID is a process by identity: pids are reused, a pid with its start

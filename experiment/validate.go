@@ -193,13 +193,18 @@ func (a Action) Validate() error {
 	if a.Target.Selector == nil {
 		return errors.New("a target is missing, such as target: {type: process, name: web}")
 	}
-	if a.For > 0 {
+	if a.OnRestart != "" && a.Instant() {
+		return Fieldf("onRestart", "the fault strikes and holds nothing that a restart could end: leave it out")
+	}
+	if err := a.checkRepeat(); err != nil {
+		return err
+	}
+	switch {
+	case a.lasts() > 0:
 		return nil
-	}
-	if r, ok := a.Fault.(Repeater); ok && r.Interval() > 0 {
+	case a.repeats() != nil:
 		return errors.New("for is missing: say how long it is repeated, such as for: 10s")
-	}
-	if i, ok := a.Fault.(Instant); !ok || !i.Instant() {
+	case !a.Instant():
 		return errors.New("for is missing: say how long the fault is held, such as for: 10s")
 	}
 	return nil

@@ -177,7 +177,9 @@ type planAction struct {
 	Limited string       `json:"limited,omitempty"`
 	Notes   []string     `json:"notes,omitempty"`
 	For     string       `json:"for,omitempty"`
-	Pending bool         `json:"pending,omitzero"` // its steps are planned once the lab is up
+	Repeat  string       `json:"repeat,omitempty"`    // how it strikes again: "2s on, 8s off"
+	Restart string       `json:"onRestart,omitempty"` // stop or fail
+	Pending bool         `json:"pending,omitzero"`    // its steps are planned once the lab is up
 	Steps   []planStep   `json:"steps"`
 }
 
@@ -200,6 +202,10 @@ func planOf(x *experiment.Experiment, plans []engine.ActionPlan) plan {
 		action := planAction{Name: spec.Name, Type: spec.Type, Backend: p.Backend, Scope: p.Scope, Limited: p.Limited, Notes: p.Notes}
 		if spec.For > 0 {
 			action.For = spec.For.String()
+		}
+		action.Repeat = spec.Repeat.String()
+		if spec.OnRestart != experiment.RestartReinject {
+			action.Restart = string(spec.OnRestart)
 		}
 		for _, t := range p.Targets {
 			target := planTarget{Kind: t.Kind, Name: t.Name, ID: t.ID}
@@ -242,6 +248,12 @@ func (a planAction) print(w io.Writer) {
 	}
 	if a.For != "" {
 		fmt.Fprintf(w, ", for %s", a.For)
+	}
+	if a.Repeat != "" {
+		fmt.Fprintf(w, ", %s", a.Repeat)
+	}
+	if a.Restart != "" {
+		fmt.Fprintf(w, ", onRestart: %s", a.Restart)
 	}
 	fmt.Fprintln(w, ")")
 	for _, t := range a.Targets {

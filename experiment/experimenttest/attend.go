@@ -101,3 +101,7 @@ func (f *SetFault) feltOf(path string) experiment.Felt {
 	target := filepath.Base(filepath.Dir(path))
 	return cmp.Or(f.Felt[target+"/"+filepath.Base(path)], f.Felt[target], f.Felt["*"])
 }
+
+// Numb has a target no longer run into the settings that say whether they were
+// felt.
+func (w World) Numb(target string) error { return os.Remove(feltPath(w.log(), target)) }

@@ -60,6 +60,7 @@ type SetFault struct {
 	NoUndo bool                `json:"noUndo,omitzero" jsonschema:"its steps cannot be taken back"`
 	Once   bool                `json:"once,omitzero" jsonschema:"it strikes and holds nothing"`
 	Every  experiment.Duration `json:"every,omitzero" jsonschema:"it strikes again at this interval"`
+	Ends   bool                `json:"ends,omitzero" jsonschema:"it says that it makes its targets end"`
 	Refuse string              `json:"refuse,omitempty" jsonschema:"planning gives this error"`
 
 	Before *Attend                    `json:"before,omitempty" jsonschema:"it measures before it is applied"`
@@ -108,7 +109,7 @@ func (f *SetFault) step(path string) (experiment.Step, error) {
 	if err != nil {
 		return experiment.Step{}, err
 	}
-	op := SetOp{Path: path, Inode: inode, Wrote: f.Value, Felt: f.feltOf(path), Following: f.Follow, Log: f.World.log()}
+	op := SetOp{Path: path, Inode: inode, Wrote: f.Value, Felt: f.feltOf(path), Following: f.Follow, Ending: f.Ends, Log: f.World.log()}
 	if op.Wrote == "" {
 		op.Wrote = "broken"
 	}
@@ -118,7 +119,7 @@ func (f *SetFault) step(path string) (experiment.Step, error) {
 	step := experiment.Step{Do: &op}
 	if !f.NoUndo {
 		undo := ResetOp{op}
-		undo.Trouble, undo.Felt, undo.Following = f.Undo, "", nil
+		undo.Trouble, undo.Felt, undo.Following, undo.Ending = f.Undo, "", nil, false
 		step.Undo = &undo
 	}
 	return step, nil

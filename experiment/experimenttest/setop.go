@@ -16,6 +16,7 @@ import (
 // Trouble is what goes wrong with an op, as the test that made it wants.
 type Trouble struct {
 	Fail    bool                `json:"fail,omitzero" jsonschema:"it gives an error each time, and changes nothing"`
+	Errno   int                 `json:"errno,omitzero" jsonschema:"it gives the kernel's error of this number each time, and changes nothing"`
 	FailFor int                 `json:"failFor,omitzero" jsonschema:"so often it gives an error, counted over all processes"`
 	Slow    experiment.Duration `json:"slow,omitzero" jsonschema:"it waits this long before it changes anything"`
 	Deaf    bool                `json:"deaf,omitzero" jsonschema:"it does not heed its context"`
@@ -33,7 +34,11 @@ type SetOp struct {
 
 	Felt      experiment.Felt `json:"felt,omitempty"`
 	Following *Attend         `json:"following,omitzero"`
+	Ending    bool            `json:"ending,omitzero"` // it says that it makes its target end
 }
+
+// Ends implements experiment.Ending.
+func (o *SetOp) Ends() bool { return o.Ending }
 
 // Apply implements experiment.Op.
 func (o *SetOp) Apply(ctx context.Context) error {
@@ -154,6 +159,8 @@ func (o *SetOp) meet(ctx context.Context, name string) (Did, error) {
 		}
 	}
 	switch {
+	case o.Errno > 0:
+		return Failed, fmt.Errorf("write %s: %w", o.Path, syscall.Errno(o.Errno))
 	case o.Fail || o.FailFor > 0 && o.failures(name) < o.FailFor:
 		return Failed, fmt.Errorf("%s %s: told to fail", name, o.Path)
 	case o.Pretend:

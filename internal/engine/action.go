@@ -16,22 +16,23 @@ func (r *runner) action(ctx context.Context, i int) error {
 	if err := r.wait(ctx, a.After.D()); err != nil {
 		return err
 	}
-	attended := r.attend(ctx, i)
-	defer attended.end()
+	r.attend(ctx, i)
+	defer func() { r.attendanceOf(i).end() }()
 	err := cut(ctx, r.strike(ctx, i, 1))
 	if errors.Is(err, experiment.ErrNoMatch) || errors.Is(err, experiment.ErrGone) {
 		err = r.missed(i, err.Error())
 	}
 	if err != nil { // what was applied of it does not wait for the actions beside it
-		attended.end()
+		r.attendanceOf(i).end()
 		r.closeAction(i, err)
 		r.takeBackSteps(r.remainingOf(i))
 		return err
 	}
 	early := r.hold(ctx, i)
-	attended.end()
+	r.attendanceOf(i).end()
 	if ctx.Err() == nil {
-		r.verifyHeld(ctx, i)
+		_ = r.verifyHeld(ctx, i) // it is written down
+		r.judgeFelt(i)
 	}
 	r.closeAction(i, early)
 	var s *Stop
@@ -78,70 +79,11 @@ func (r *runner) closeAction(i int, early error) {
 	r.log(ev)
 }
 
-// hold waits until the action's end, and strikes again where its fault
-// repeats. It returns why it ended early.
-func (r *runner) hold(ctx context.Context, i int) error {
-	a := r.x.Spec.Method[i]
-	until := time.Now().Add(a.For.D())
-	end := time.NewTimer(a.For.D())
-	defer end.Stop()
-	var again <-chan time.Time
-	if f, ok := a.Fault.(experiment.Repeater); ok && f.Interval() > 0 {
-		ticker := time.NewTicker(f.Interval())
-		defer ticker.Stop()
-		again = ticker.C
-	}
-	var look <-chan time.Time
-	if r.lasts(i) {
-		ticker := time.NewTicker(reinjectEvery)
-		defer ticker.Stop()
-		look = ticker.C
-	}
-	for n := 2; ; {
-		select {
-		case <-end.C:
-			return nil
-		case <-ctx.Done():
-			return interrupted(ctx)
-		case s := <-r.watch.broken:
-			r.watch.broken <- s // for the actions beside this one, and those to come
-			return s
-		case <-look:
-			if err := r.reinject(ctx, i, until); err != nil {
-				return err
-			}
-		case <-again:
-			if !time.Now().Before(until) {
-				return nil
-			}
-			if err := r.over(ctx); err != nil {
-				return err
-			}
-			if err := r.again(ctx, i, n); err != nil {
-				return err
-			}
-			n++
-		}
-	}
-}
-
-// again strikes once more. That nothing is left to strike just now is no
-// reason to end.
-func (r *runner) again(ctx context.Context, i, n int) error {
-	err := r.strike(ctx, i, n)
-	var unborne *ActionError
-	if errors.As(err, &unborne) {
-		r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("strike %d was left out: %v", n, err)})
-		return nil
-	}
-	return err
-}
-
 // strike plans action i anew and makes it so.
 func (r *runner) strike(ctx context.Context, i, n int) error {
 	r.planning.Lock()
 	defer r.planning.Unlock()
-	plan, err := r.plan.action(ctx, i, n)
+	plan, err := r.plan.strike(ctx, i, n)
 	if err != nil {
 		return err
 	}
@@ -167,6 +109,9 @@ func (r *runner) strike(ctx context.Context, i, n int) error {
 // announce locks what the steps change, notes the state before, and writes the
 // steps down. Once it has returned, they are on disk.
 func (r *runner) announce(ctx context.Context, i int, plan *ActionPlan) error {
+	if err := r.standsAlone(i, plan); err != nil {
+		return err
+	}
 	if err := r.lock(plan); err != nil {
 		return err
 	}
@@ -178,6 +123,20 @@ func (r *runner) announce(ctx context.Context, i int, plan *ActionPlan) error {
 	r.write(&experiment.Event{Kind: experiment.EventAnnounce, Action: i + 1, Steps: plan.Steps})
 	if r.failed != nil {
 		return &Stop{experiment.CauseError, "write journal, so the fault was not injected: " + r.failed.Error()}
+	}
+	return nil
+}
+
+// standsAlone refuses what another action holds still, though by the file it
+// should not any more.
+func (r *runner) standsAlone(i int, plan *ActionPlan) error {
+	for j := range r.x.Spec.Method {
+		if j == i {
+			continue
+		}
+		if h := shared(r.run, r.remainingOf(j), plan.Steps); h != "" {
+			return r.plan.conflict(i, j, h)
+		}
 	}
 	return nil
 }
@@ -291,74 +250,4 @@ func (r *runner) applyStep(ctx context.Context, s experiment.PlannedStep) error 
 	}
 	r.log(ev)
 	return err
-}
-
-// verify reads back that the steps are in force.
-func (r *runner) verify(ctx context.Context, i int, plan *ActionPlan, skip map[string]bool) error {
-	for _, s := range plan.Steps {
-		if skip[s.Target] {
-			continue
-		}
-		h := heldStep{s, i}
-		r.mu.Lock()
-		r.held[i] = append(r.held[i], h)
-		r.mu.Unlock()
-		ev, err := r.verifyStep(ctx, h)
-		if err != nil {
-			return r.missed(i, fmt.Sprintf("%s: whether it is in force cannot be read: %v", s.Do, err))
-		}
-		if !ev.InForce {
-			return r.missed(i, fmt.Sprintf("%s: %s", s.Do, ev.What))
-		}
-	}
-	return nil
-}
-
-// verifyStep asks the step whether it is in force, and writes down the answer.
-func (r *runner) verifyStep(ctx context.Context, h heldStep) (experiment.Evidence, error) {
-	ev, err := readBack(ctx, h.Do)
-	if _, ok := h.Do.(experiment.Verifier); ok && err == nil {
-		r.log(experiment.Event{Kind: experiment.EventVerified, Step: h.N, Action: h.action + 1, Evidence: &ev})
-	}
-	return ev, err
-}
-
-// readBack asks a change whether it is in force. One that cannot tell is taken
-// at its word, which is that Apply gave no error.
-func readBack(ctx context.Context, do experiment.Op) (experiment.Evidence, error) {
-	v, ok := do.(experiment.Verifier)
-	if !ok {
-		return experiment.Evidence{InForce: true}, nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), verifyTimeout)
-	defer cancel()
-	return v.Verify(ctx)
-}
-
-// verifyHeld asks again at the action's end: was it in force all along, and
-// was it felt?
-func (r *runner) verifyHeld(ctx context.Context, i int) {
-	r.mu.Lock()
-	held := r.held[i]
-	r.mu.Unlock()
-	felt := newFelt()
-	for _, h := range held {
-		ev, err := r.verifyStep(ctx, h)
-		felt.add(h, ev, err)
-		switch {
-		case errors.Is(err, experiment.ErrGone):
-			r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s: the target left while the fault was on", h.Do)})
-		case err != nil:
-			r.log(experiment.Event{Kind: experiment.EventWarning, Action: i + 1, Message: fmt.Sprintf("%s: whether it was still in force cannot be read: %v", h.Do, err)})
-		case !ev.InForce:
-			r.missed(i, fmt.Sprintf("%s: no longer in force at the end: %s", h.Do, ev.What))
-		}
-	}
-	r.judgeFelt(i, felt)
-}
-
-// missed says that action i did not take, and returns why the run ends.
-func (r *runner) missed(i int, why string) error {
-	r.log(experiment.Event{Kind: experiment.EventMissed, Action: i + 1, Message: why})
-	return &Stop{experiment.CauseNotInjected, why}
 }

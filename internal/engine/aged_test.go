@@ -2,8 +2,11 @@ package engine_test
 
 import (
 	"context"
+	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/simianhq/simian/experiment"
@@ -15,6 +18,8 @@ type aged struct {
 	experimenttest.Find
 	Identity bool   `json:"identity,omitzero" jsonschema:"it names its target by its identity"`
 	Loose    bool   `json:"loose,omitzero" jsonschema:"its targets are of no workload"`
+	Whole    bool   `json:"whole,omitzero" jsonschema:"it can list all of a workload"`
+	Sick     string `json:"sick,omitempty" jsonschema:"the target whose health check does not pass"`
 	Net      uint64 `json:"net,omitzero" jsonschema:"inode of the network namespace that all are in"`
 
 	lab *lab
@@ -36,8 +41,9 @@ func (a *aged) Select(ctx context.Context) ([]experiment.Target, error) {
 	defer a.lab.mu.Unlock()
 	for i, t := range found {
 		began := a.lab.came[t.ID]
-		found[i].PIDs = []experiment.ProcessID{{PID: 100 + i, Start: uint64(time.Duration(began) / (10 * time.Millisecond))}}
+		found[i].PIDs = []experiment.ProcessID{{PID: 100 + int(crc32.ChecksumIEEE([]byte(t.Name))%30000), Start: uint64(time.Duration(began) / (10 * time.Millisecond))}}
 		found[i].Net.Inode = a.Net
+		found[i].Unhealthy = t.Name == a.Sick
 		if a.Loose {
 			found[i].Workload = ""
 		}
@@ -81,6 +87,16 @@ func (f *placedFault) Plan(ctx context.Context, run experiment.RunID, _ experime
 	return steps, err
 }
 
+// Group lists all targets of a workload, or those that are selected.
+func (a *aged) Group(ctx context.Context, workload string) ([]experiment.Target, error) {
+	all := *a
+	if a.Whole {
+		all.Name = "*"
+	}
+	found, err := all.Select(ctx)
+	return slices.DeleteFunc(found, func(t experiment.Target) bool { return t.Workload != workload }), err
+}
+
 // after calls fn d after the first event whose line is at.
 func (l *lab) after(at string, d time.Duration, fn func()) {
 	l.once(at, func(*experiment.Event) { time.AfterFunc(d, fn) })
@@ -92,6 +108,13 @@ func (l *lab) gone(name string) string { return filepath.Join(l.world.Dir, "gone
 // leave makes a target go.
 func (l *lab) leave(name string) {
 	if err := os.Rename(filepath.Join(l.world.Dir, "targets", name), l.gone(name)); err != nil {
+		l.t.Error(err)
+	}
+}
+
+// vanish makes a setting go, as a cgroup does.
+func (l *lab) vanish(setting string) {
+	if err := os.Rename(filepath.Join(l.world.Dir, "targets", setting), l.gone(strings.ReplaceAll(setting, "/", "-"))); err != nil {
 		l.t.Error(err)
 	}
 }
@@ -114,4 +137,10 @@ func (l *lab) restart(name string) {
 	_ = os.Rename(l.gone(name), l.gone(name)+"-before")
 	l.leave(name)
 	l.come(name)
+}
+
+func sorted(names []string) []string {
+	names = slices.Clone(names)
+	slices.Sort(names)
+	return names
 }

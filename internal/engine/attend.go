@@ -35,24 +35,30 @@ type attendance struct {
 
 	// Of the action's own goroutine:
 	measured map[string]context.CancelFunc // by target
+	followed map[string]context.CancelFunc // by target
 	told     map[string]bool               // reasons that were warned of
 	rests    time.Time                     // nobody is looked for before
 }
 
 func (r *runner) newAttendance(ctx context.Context, i int) *attendance {
-	a := &attendance{runner: r, action: i, measured: map[string]context.CancelFunc{}, told: map[string]bool{}}
+	a := &attendance{runner: r, action: i, measured: map[string]context.CancelFunc{}, followed: map[string]context.CancelFunc{}, told: map[string]bool{}}
 	a.ctx, a.stop = context.WithCancel(ctx)
 	return a
 }
 
-// attend opens the attendance of action i. It must be ended before anything of
-// the action is taken back.
-func (r *runner) attend(ctx context.Context, i int) *attendance {
+// attend opens the attendance of action i, unless one is open. It must be ended
+// before anything of the action is taken back.
+func (r *runner) attend(ctx context.Context, i int) {
 	a := r.newAttendance(context.WithoutCancel(ctx), i)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if before := r.attending[i]; before != nil {
+		if !before.over {
+			return
+		}
+		a.told, a.rests = before.told, before.rests
+	}
 	r.attending[i] = a
-	return a
 }
 
 // attendanceOf returns that of action i.
@@ -149,13 +155,33 @@ func (a *attendance) left(t experiment.Target) {
 	}
 }
 
+// forget ends all that goes on for a target: what was done to it is taken back.
+func (a *attendance) forget(t experiment.Target) {
+	a.left(t)
+	if stop, ok := a.followed[t.ID]; ok {
+		stop()
+	}
+}
+
+// following is the context of what follows the steps of a target.
+func (a *attendance) following(id string) context.Context {
+	ctx, stop := context.WithCancel(a.ctx)
+	if before, ok := a.followed[id]; ok {
+		a.followed[id] = func() { before(); stop() }
+	} else {
+		a.followed[id] = stop
+	}
+	return ctx
+}
+
 // accompany follows and measures what plan has just put in force, but on the
 // targets that had left before it was.
 func (r *runner) accompany(i int, plan *ActionPlan, left map[string]bool) {
 	a := r.attendanceOf(i)
 	for _, s := range plan.Steps {
 		if f, ok := s.Do.(experiment.Follower); ok && !left[s.Target] {
-			a.wg.Go(func() { a.follow(s, f) })
+			ctx := a.following(s.Target)
+			a.wg.Go(func() { a.follow(ctx, s, f) })
 		}
 	}
 	for _, t := range plan.Targets[:min(mostMeasured, len(plan.Targets))] {
@@ -166,9 +192,9 @@ func (r *runner) accompany(i int, plan *ActionPlan, left map[string]bool) {
 }
 
 // follow says why a step could not be followed to the action's end.
-func (a *attendance) follow(s experiment.PlannedStep, f experiment.Follower) {
-	err := f.Follow(a.ctx)
-	if err == nil || a.ctx.Err() != nil || errors.Is(err, experiment.ErrGone) {
+func (a *attendance) follow(ctx context.Context, s experiment.PlannedStep, f experiment.Follower) {
+	err := f.Follow(ctx)
+	if err == nil || ctx.Err() != nil || errors.Is(err, experiment.ErrGone) {
 		return
 	}
 	a.log(experiment.Event{Kind: experiment.EventWarning, Message: fmt.Sprintf("%s: its names are no longer followed: %v", s.Do, err)})

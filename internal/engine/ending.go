@@ -45,9 +45,10 @@ func (n *ending) residue(ctx context.Context, left []experiment.PlannedStep) {
 // verifyUndone looks for every object that a step named: of the actions, or of
 // the lab.
 func (n *ending) verifyUndone(ctx context.Context, left []experiment.PlannedStep, lab bool) {
+	last := n.past.lastUndos()
 	for _, s := range n.past.all {
 		v, ok := s.Undo.(experiment.Verifier)
-		if !ok || lab != (n.past.action[s.N] == 0) || slices.ContainsFunc(left, func(l experiment.PlannedStep) bool { return l.N == s.N }) {
+		if !ok || last[undoKey(s)] != s.N || lab != (n.past.action[s.N] == 0) || slices.ContainsFunc(left, func(l experiment.PlannedStep) bool { return l.N == s.N }) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
@@ -61,6 +62,27 @@ func (n *ending) verifyUndone(ctx context.Context, left []experiment.PlannedStep
 			n.lines = append(n.lines, fmt.Sprintf("step %d is still in force (%s); by hand: %s", s.N, ev.What, s.Undo))
 		}
 	}
+}
+
+// undoKey tells which undos are one: those of pulses take the same back each
+// time, and how the last of them went is what counts.
+func undoKey(s experiment.PlannedStep) string {
+	key := s.Target + "\n" + s.Undo.String()
+	if h, ok := s.Undo.(experiment.Handled); ok {
+		key += "\n" + strings.Join(h.Handles(), "\n")
+	}
+	return key
+}
+
+// lastUndos returns the last step of each undo.
+func (p *past) lastUndos() map[string]int {
+	last := map[string]int{}
+	for _, s := range p.all {
+		if s.Undo != nil {
+			last[undoKey(s)] = s.N
+		}
+	}
+	return last
 }
 
 // laterSuperseded tells whether the undo of step was left out on purpose,

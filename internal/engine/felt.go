@@ -39,10 +39,20 @@ func (f *feltBy) add(h heldStep, ev experiment.Evidence, err error) {
 // mostIdle is how many targets that felt nothing are told of.
 const mostIdle = 3
 
+// feltOf returns what the targets of action i have felt so far.
+func (r *runner) feltOf(i int) *feltBy {
+	if r.mu.Lock(); r.felt[i] == nil {
+		r.felt[i] = newFelt()
+	}
+	defer r.mu.Unlock()
+	return r.felt[i]
+}
+
 // judgeFelt says that action i was not injected where its filter matched
-// nothing on any target, and warns of the targets where it did not. One that
-// left meanwhile may have felt it.
-func (r *runner) judgeFelt(i int, f *feltBy) {
+// nothing on any target in any strike, and warns of the targets where it did
+// not. One that left meanwhile may have felt it.
+func (r *runner) judgeFelt(i int) {
+	f := r.feltOf(i)
 	var idle []string
 	for _, id := range f.names {
 		if !f.yes[id] {

@@ -93,6 +93,7 @@ func (l *lab) boot() experiment.BootTime {
 func (l *lab) codec() experiment.Codec {
 	c := l.world.Codec()
 	c.Ops["durable-reset"] = func() experiment.Op { return &durableReset{} }
+	c.Ops["handles"] = func() experiment.Op { return &handleOp{} }
 	c.Ops["placed"] = func() experiment.Op { return &placedOp{} }
 	c.Targets["aged"] = func() experiment.Selector { return &aged{Find: experimenttest.Find{World: l.world}, lab: l} }
 	return c
@@ -125,6 +126,9 @@ func (l *lab) load(spec string) *experiment.Experiment {
 	}
 	loader.Faults["placed"] = func() experiment.Fault {
 		return &placedFault{experimenttest.SetFault{World: l.world}}
+	}
+	loader.Faults["handles"] = func() experiment.Fault {
+		return &handleFault{SetFault: experimenttest.SetFault{World: l.world}}
 	}
 	loader.Targets["aged"] = l.codec().Targets["aged"]
 	text := "apiVersion: simian.dev/v1\nkind: Experiment\nmetadata: {name: test}\nspec:\n" + spec

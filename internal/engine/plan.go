@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/simianhq/simian/experiment"
@@ -58,7 +57,9 @@ type planner struct {
 	touched map[string]experiment.Target   // by ID
 	normal  map[string]int                 // running targets of each workload at first sight
 	steps   int                            // numbered so far
-	struck  map[int][]experiment.Target    // by action: whom it holds, or who came in their place
+	struck  map[int][]struck               // by action: whom it holds, or who came in their place
+	whole   map[string]int                 // targets of each workload at first sight
+	held    func() map[string]bool         // identities of the targets that a fault is on
 	known   map[int]map[string]bool        // by action: IDs found when it was planned
 	alive   map[string]experiment.BootTime // by ID: when one of struck was last seen alive
 }
@@ -67,9 +68,16 @@ func (e *Engine) newPlanner(x *experiment.Experiment, run experiment.RunID, seed
 	return &planner{
 		engine: e, x: x, run: run, seed: seed,
 		touched: map[string]experiment.Target{}, normal: map[string]int{},
-		struck: map[int][]experiment.Target{}, known: map[int]map[string]bool{},
-		alive: map[string]experiment.BootTime{},
+		struck: map[int][]struck{}, known: map[int]map[string]bool{},
+		alive: map[string]experiment.BootTime{}, whole: map[string]int{},
 	}
+}
+
+// struck is a target that an action has struck.
+type struck struct {
+	experiment.Target
+	stays bool // until something else than the fault ends it
+	ended bool // by the fault itself, which may be on what comes in its place
 }
 
 // Plan returns what each action of x would do now. It changes nothing.
@@ -94,8 +102,12 @@ func Seed(x *experiment.Experiment, run experiment.RunID) uint64 {
 func (p *planner) all(ctx context.Context) ([]ActionPlan, error) {
 	var plans []ActionPlan
 	for i := range p.x.Spec.Method {
+		p.held = func() map[string]bool { return heldBeside(p.x.Spec.Method, i, plans) }
 		plan, err := p.action(ctx, i, 1)
 		if err != nil {
+			return nil, err
+		}
+		if err := p.conflicts(i, plan, plans); err != nil {
 			return nil, err
 		}
 		p.touch(plan.Targets)
@@ -104,9 +116,25 @@ func (p *planner) all(ctx context.Context) ([]ActionPlan, error) {
 	return plans, nil
 }
 
+// heldBeside returns the identities of the targets that the actions which
+// overlap with action i would hold.
+func heldBeside(method []experiment.Action, i int, plans []ActionPlan) map[string]bool {
+	held := map[string]bool{}
+	for _, j := range beside(method, i) {
+		for _, t := range plans[j].Targets {
+			held[identity(t)] = true
+		}
+	}
+	return held
+}
+
 // strikes notes that action i has struck the targets of plan.
 func (p *planner) strikes(i int, plan *ActionPlan) {
-	p.struck[i] = append(p.struck[i], plan.Targets...)
+	stays, ended := lasting(plan.Steps)
+	p.struck[i] = p.absent(i, plan)
+	for _, t := range plan.Targets {
+		p.struck[i] = append(p.struck[i], struck{t, stays[t.ID], ended[t.ID]})
+	}
 	if p.known[i] == nil {
 		p.known[i] = map[string]bool{}
 	}
@@ -140,22 +168,31 @@ func (p *planner) action(ctx context.Context, i, strike int) (*ActionPlan, error
 		return nil, &ActionError{i, "target", err}
 	}
 	p.noteNormal(plan.Workloads)
-	if plan.Targets, plan.Limited, err = p.limit(a, i, strike, found, plan.Scope); err != nil {
+	spare, err := p.reserve(ctx, a.Target.Selector, found, plan.Workloads)
+	if err != nil {
+		return nil, &ActionError{i, "target", err}
+	}
+	if err := p.limit(i, strike, plan, spare); err != nil {
 		return nil, err
 	}
+	return plan, p.stepsOf(ctx, i, plan)
+}
+
+// stepsOf checks the targets of plan, and adds their steps.
+func (p *planner) stepsOf(ctx context.Context, i int, plan *ActionPlan) error {
 	for _, t := range plan.Targets {
-		if pending(a, t) {
+		if pending(p.x.Spec.Method[i], t) {
 			plan.Pending = true
 			continue
 		}
 		if err := p.engine.System.Check(ctx, t); err != nil {
-			return nil, &ActionError{i, "target", err}
+			return &ActionError{i, "target", err}
 		}
 		if err := p.target(ctx, i, t, plan); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return plan, nil
+	return p.sharing(i, plan)
 }
 
 func (p *planner) noteNormal(now map[string]int) {
@@ -222,120 +259,6 @@ func workloads(ctx context.Context, s experiment.Selector, found []experiment.Ta
 	return now, nil
 }
 
-// limit draws from found what the mode says and the blast radius allows.
-func (p *planner) limit(a experiment.Action, i, strike int, found []experiment.Target, scope int) ([]experiment.Target, string, error) {
-	rng := rand.New(rand.NewPCG(p.seed, uint64(i)<<32|uint64(strike)))
-	order := rng.Perm(len(found))
-	want, err := draw(a.Target, len(found), rng)
-	if err != nil {
-		return nil, "", &ActionError{i, "target/mode", err}
-	}
-	budget, why, err := p.budget(found, scope)
-	if err != nil {
-		return nil, "", err
-	}
-	chosen := make([]experiment.Target, 0, want)
-	for _, n := range order[:want] {
-		chosen = append(chosen, found[n])
-	}
-	if budget < 0 {
-		return chosen, "", nil
-	}
-	kept := p.within(chosen, found, order, budget)
-	if len(kept) == 0 {
-		return nil, "", &ActionError{i, "target", fmt.Errorf("the blast radius (%s) leaves no target: the run has touched %d already", why, len(p.touched))}
-	}
-	limited := ""
-	if len(kept) < len(chosen) {
-		limited = fmt.Sprintf("%d of %d drawn: blastRadius %s", len(kept), len(chosen), why)
-	}
-	return kept, limited, nil
-}
-
-// within keeps of chosen what fits the budget for new targets; where nothing
-// of it fits, it takes targets that the run has touched before.
-func (p *planner) within(chosen, found []experiment.Target, order []int, budget int) []experiment.Target {
-	var kept []experiment.Target
-	for _, t := range chosen {
-		if _, old := p.touched[t.ID]; old {
-			kept = append(kept, t)
-		} else if budget > 0 {
-			kept = append(kept, t)
-			budget--
-		}
-	}
-	if len(kept) > 0 {
-		return kept
-	}
-	for _, n := range order {
-		if _, old := p.touched[found[n].ID]; old && len(kept) < len(chosen) {
-			kept = append(kept, found[n])
-		}
-	}
-	return kept
-}
-
-// draw returns how many of n targets the mode takes.
-func draw(t experiment.TargetSpec, n int, rng *rand.Rand) (int, error) {
-	share := int(float64(t.Percent) * float64(n) / 100)
-	switch t.Mode {
-	case experiment.ModeAll:
-		return n, nil
-	case experiment.ModeFixed:
-		return min(t.Count, n), nil
-	case experiment.ModeFixedPercent, experiment.ModeRandomMaxPercent:
-		if share == 0 {
-			return 0, fmt.Errorf("%v %% of %d running targets is 0 (rounded down): give a larger percent", float64(t.Percent), n)
-		}
-		if t.Mode == experiment.ModeRandomMaxPercent {
-			share = 1 + rng.IntN(share)
-		}
-		return share, nil
-	}
-	return min(1, n), nil
-}
-
-// budget returns how many targets more the run may touch, -1 where there is
-// no bound, and the bound in words.
-func (p *planner) budget(found []experiment.Target, scope int) (int, string, error) {
-	b := p.x.Spec.BlastRadius
-	limit, why := -1, ""
-	if b.Targets > 0 {
-		limit, why = b.Targets, fmt.Sprintf("targets: %d", b.Targets)
-	}
-	if b.Percent != nil {
-		share := int(float64(*b.Percent) * float64(scope) / 100)
-		if share == 0 {
-			return 0, "", &ActionError{-1, "blastRadius/percent", fmt.Errorf("%v %% of %d running targets is 0 (rounded down): give a larger percent", float64(*b.Percent), scope)}
-		}
-		if limit < 0 || share < limit {
-			limit, why = share, fmt.Sprintf("percent: %v of %d", float64(*b.Percent), scope)
-		}
-	}
-	if limit < 0 {
-		return -1, "", nil
-	}
-	return max(0, limit-p.inUse(found)), why, nil
-}
-
-// inUse counts the targets touched that are still there, and those gone that
-// their workload has not replaced yet.
-func (p *planner) inUse(found []experiment.Target) int {
-	now := experiment.Workloads(found)
-	used, dead := 0, map[string]int{}
-	for _, t := range p.touched {
-		if p.engine.System.Alive(t) {
-			used++
-		} else {
-			dead[t.Workload]++
-		}
-	}
-	for w, n := range dead {
-		used += min(n, max(0, p.normal[w]-now[w]))
-	}
-	return used
-}
-
 // replan finds a target in the place of one that is gone: the same workload,
 // and not touched yet.
 func (p *planner) replan(ctx context.Context, i int, gone experiment.Target) (*ActionPlan, error) {
@@ -353,6 +276,9 @@ func (p *planner) replan(ctx context.Context, i int, gone experiment.Target) (*A
 		plan := &ActionPlan{
 			Plan:  experiment.Plan{Scope: seen.running, Targets: []experiment.Target{t}, Workloads: map[string]int{}},
 			sight: *seen,
+		}
+		if err := p.spared(ctx, i, plan); err != nil {
+			return nil, err
 		}
 		if err := p.engine.System.Check(ctx, t); err != nil {
 			return nil, err

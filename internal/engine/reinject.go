@@ -12,41 +12,25 @@ import (
 )
 
 const (
-	// reinjectEvery is how often targets are looked after while a fault is on.
-	reinjectEvery = 250 * time.Millisecond
+	// lookEvery is how often targets are looked after while a fault is on. It
+	// costs a read in /proc for each.
+	lookEvery = 100 * time.Millisecond
 	// lookShare is which part of the time, 1/lookShare, may go into looking for
-	// what comes in their place: to search a large host takes long.
-	lookShare = 10
+	// what comes in their place: to search a large host takes long. But what has
+	// come is struck within a second, so nobody rests for longer than longestRest.
+	lookShare   = 10
+	longestRest = 500 * time.Millisecond
 	// tick is the unit of a process' start time: USER_HZ is 100 wherever Go runs
 	// (proc_pid_stat(5)).
 	tick = time.Second / 100
 )
 
-// lasts tells whether the fault of action i is to stay on a target that comes
-// back: not one that strikes, once or again and again, and not on a target that
-// is named by its identity, which nothing else has.
-func (r *runner) lasts(i int) bool {
-	a := r.x.Spec.Method[i]
-	if s, ok := a.Fault.(experiment.Instant); ok && s.Instant() {
-		return false
-	}
-	if s, ok := a.Fault.(experiment.Repeater); ok && s.Interval() > 0 {
-		return false
-	}
-	_, apart := countsApart(a.Target.Selector)
-	return !apart
-}
-
 // reinject puts the fault on what came in the place of targets that have left,
 // such as a container that was restarted. Nobody being there yet is no reason
 // to end, nor is one that cannot be struck: that is warned of. Nothing begins
 // at until, the action's end, or after it.
-func (r *runner) reinject(ctx context.Context, i int, until time.Time) error {
-	if !r.planning.TryLock() { // an action beside this one strikes: this one's end must not wait for it
-		return nil
-	}
-	defer r.planning.Unlock()
-	gone, a := r.plan.lost(i), r.attendanceOf(i)
+func (r *runner) reinject(ctx context.Context, i int, gone []experiment.Target, until time.Time) error {
+	a := r.attendanceOf(i)
 	for _, t := range gone {
 		a.left(t)
 	}
@@ -57,7 +41,7 @@ func (r *runner) reinject(ctx context.Context, i int, until time.Time) error {
 	looking, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	seen, err := r.plan.look(looking, i)
-	a.rests = start.Add(lookShare * time.Since(start))
+	a.rests = start.Add(min(longestRest, lookShare*time.Since(start)))
 	if err != nil {
 		a.warn(looking, "what came in the place of "+gone[0].Name+" cannot be read", err)
 		return nil
@@ -77,17 +61,19 @@ func (r *runner) reinject(ctx context.Context, i int, until time.Time) error {
 func (r *runner) returned(ctx, looking context.Context, i int, gone experiment.Target, plan *ActionPlan) error {
 	start, now, a := time.Now(), plan.Targets[0], r.attendanceOf(i)
 	said := " came back, and the fault is on it again"
+	byItself := r.plan.endedItself(i, gone)
 	var err error
-	if covered, itself := r.covers(looking, i, now); covered {
+	switch covered := r.covers(looking, i, now); {
+	case covered:
 		said = " came back to where the fault is on still"
 		r.plan.touch(plan.Targets)
 		r.plan.replace(i, gone, plan)
 		a.measure(now, experiment.PhaseDuring)
-		if itself {
-			return nil
-		}
-	} else {
+	case !byItself:
 		err = r.strikeAgain(ctx, looking, i, gone, plan)
+	}
+	if byItself { // that it was started anew is the fault, and no restart
+		return nil
 	}
 	var s *Stop
 	switch {
@@ -130,24 +116,20 @@ func (a *attendance) warn(looking context.Context, what string, err error) {
 
 // covers tells whether what action i did is in force on t as it is: it was done
 // to a place that outlives processes, such as a network namespace, a cgroup or
-// a container, and t is in it. To do it again would double it. Itself says that
-// the fault is what t came back from, as a restart with other settings is.
-func (r *runner) covers(ctx context.Context, i int, t experiment.Target) (covered, itself bool) {
-	r.mu.Lock()
-	held := r.held[i]
-	r.mu.Unlock()
-	for _, h := range held {
+// a container, and t is in it. To do it again would double it.
+func (r *runner) covers(ctx context.Context, i int, t experiment.Target) bool {
+	covered := false
+	for _, h := range r.heldOf(i) {
 		if !isIn(t, h.Do) {
 			continue
 		}
 		ev, err := readBack(ctx, h.Do)
 		if err != nil || !ev.InForce {
-			return false, false
+			return false
 		}
-		re, ok := h.Do.(experiment.Replacer)
-		covered, itself = true, itself || ok && re.Replaces()
+		covered = true
 	}
-	return covered, itself
+	return covered
 }
 
 // isIn tells whether t is in an object that do changes.
@@ -160,11 +142,13 @@ func isIn(t experiment.Target, do experiment.Op) bool {
 	for _, dir := range t.Cgroup.V1 {
 		places = append(places, dir.Handle())
 	}
+	if t.Runtime != nil {
+		places = append(places, t.Runtime.Handle())
+	}
 	inNet := fmt.Sprintf("net:%d:", t.Net.Inode) // its cookie is not known yet; that the step is in force tells
 	return slices.ContainsFunc(changed.Handles(), func(h string) bool {
-		ofIt := t.Runtime != nil && strings.HasPrefix(h, t.Runtime.Handle()+"#")
-		place, _, _ := strings.Cut(h, "#") // one setting of it
-		return slices.Contains(places, place) || strings.HasPrefix(h, inNet) || ofIt
+		whole, _, _ := strings.Cut(h, "#") // one setting of it
+		return slices.Contains(places, whole) || strings.HasPrefix(h, inNet)
 	})
 }
 
@@ -187,29 +171,44 @@ func (p *planner) look(ctx context.Context, i int) (*sight, error) {
 }
 
 // lost lists the targets that action i holds and that are gone, in whose place
-// nobody was struck yet. Without a workload, nothing tells who that would be.
-func (p *planner) lost(i int) []experiment.Target {
+// nobody was found yet: those that left, and those that the fault itself has
+// ended.
+func (p *planner) lost(i int) (gone, ended []experiment.Target) {
 	now := p.engine.Boot()
-	var gone []experiment.Target
 	for _, t := range p.struck[i] {
 		switch {
-		case p.engine.System.Alive(t):
+		case p.engine.System.Alive(t.Target):
 			p.alive[t.ID] = now
-		case t.Workload != "":
-			gone = append(gone, t)
+		case t.stays:
+			gone = append(gone, t.Target)
+		case t.ended:
+			ended = append(ended, t.Target)
 		}
 	}
-	return gone
+	return gone, ended
+}
+
+// endedItself tells whether the fault of action i makes t end.
+func (p *planner) endedItself(i int, t experiment.Target) bool {
+	return slices.ContainsFunc(p.struck[i], func(s struck) bool { return s.ID == t.ID && s.ended })
+}
+
+// drop is done with targets of action i, and tells whether those were the last.
+func (p *planner) drop(i int, gone []experiment.Target) bool {
+	for _, t := range gone {
+		p.struck[i] = slices.DeleteFunc(p.struck[i], func(s struck) bool { return s.ID == t.ID })
+	}
+	return len(gone) > 0 && len(p.struck[i]) == 0
 }
 
 // successor returns a plan, without its steps yet, for what came in the place
 // of a target that has left: it is of the same workload, was not there when the
 // action was planned, and began after the other was last seen alive. A replica
-// that was added meanwhile is not that. Nil says that nobody is there, or that
-// the blast radius has no room until others are back.
+// that was added meanwhile is not that. Nil says that nobody is there; without
+// a workload, nothing tells who that would be.
 func (p *planner) successor(i int, gone experiment.Target, s *sight) *ActionPlan {
 	for _, t := range s.found {
-		if t.Workload != gone.Workload || p.known[i][t.ID] || !beganAfter(t, p.alive[gone.ID]) {
+		if gone.Workload == "" || t.Workload != gone.Workload || p.known[i][t.ID] || !beganAfter(t, p.alive[gone.ID]) {
 			continue
 		}
 		return &ActionPlan{
@@ -236,6 +235,9 @@ func (p *planner) complete(ctx context.Context, i int, plan *ActionPlan) error {
 	if budget == 0 { // others that left count until their workload is whole
 		return experiment.ErrNoMatch
 	}
+	if err := p.spared(ctx, i, plan); err != nil {
+		return err
+	}
 	t := plan.Targets[0]
 	if err := p.engine.System.Check(ctx, t); err != nil {
 		return err
@@ -246,9 +248,10 @@ func (p *planner) complete(ctx context.Context, i int, plan *ActionPlan) error {
 // replace notes that the target of plan stands in another's place.
 func (p *planner) replace(i int, gone experiment.Target, plan *ActionPlan) {
 	now := plan.Targets[0]
+	stays, ended := lasting(plan.Steps)
 	for n, t := range p.struck[i] {
 		if t.ID == gone.ID {
-			p.struck[i][n] = now
+			p.struck[i][n] = struck{now, stays[now.ID] || len(plan.Steps) == 0, ended[now.ID]} // that one leaves which it was not done to is no doing of the fault's
 		}
 	}
 	p.known[i][now.ID], p.alive[now.ID] = true, plan.asked

@@ -38,7 +38,7 @@ func TestReinject(t *testing.T) {
 	kinds := []experiment.EventKind{experiment.EventInjected, experiment.EventReinjected, experiment.EventTakeBack}
 	bubble(t, "restarted", func(t *testing.T) {
 		l := newLab(t, "web-1", "web-2")
-		l.after("injected 1", 400*ms, func() { l.restart("web-1") })
+		l.after("injected 1", 450*ms, func() { l.restart("web-1") })
 		during := make(chan string, 1)
 		l.after("injected 1", 1900*ms, func() { during <- l.world.Value("web-1/1") })
 		o := l.run(held("", "name: web-1"))
@@ -56,18 +56,18 @@ func TestReinject(t *testing.T) {
 	})
 	bubble(t, "twice", func(t *testing.T) {
 		l := newLab(t, "web-1")
-		l.after("injected 1", 400*ms, func() { l.restart("web-1") })
-		l.after("injected 1", 800*ms, func() { l.restart("web-1") })
+		l.after("injected 1", 450*ms, func() { l.restart("web-1") })
+		l.after("injected 1", 850*ms, func() { l.restart("web-1") })
 		o := l.run(held("", "name: web-1"))
 		must(t, o.err)
-		same(t, "times", o.at(kinds...), []string{"injected 1 @0s", "reinjected 1 @500ms", "reinjected 1 @1s", "takeback 1 end @2s", "takeback 0 end @2s"})
+		same(t, "times", o.at(kinds...), []string{"injected 1 @0s", "reinjected 1 @500ms", "reinjected 1 @900ms", "takeback 1 end @2s", "takeback 0 end @2s"})
 		o.verdict(t, experiment.Pass)
 		o.tidy(t)
 	})
 	bubble(t, "a while later", func(t *testing.T) {
 		l := newLab(t, "web-1")
-		l.after("injected 1", 400*ms, func() { l.leave("web-1") })
-		l.after("injected 1", 1400*ms, func() { l.come("web-1") })
+		l.after("injected 1", 450*ms, func() { l.leave("web-1") })
+		l.after("injected 1", 1450*ms, func() { l.come("web-1") })
 		o := l.run(held("", "name: web-1"))
 		must(t, o.err)
 		same(t, "times", o.at(kinds...)[1], "reinjected 1 @1.5s")
@@ -76,7 +76,7 @@ func TestReinject(t *testing.T) {
 	})
 	bubble(t, "nobody comes", func(t *testing.T) {
 		l := newLab(t, "web-1", "web-2")
-		l.after("injected 1", 400*ms, func() { l.leave("web-1") })
+		l.after("injected 1", 450*ms, func() { l.leave("web-1") })
 		o := l.run(held("", "name: web-1"))
 		must(t, o.err)
 		same(t, "times", o.at(kinds...), []string{"injected 1 @0s", "takeback 1 end @2s", "takeback 0 end @2s"})
@@ -87,20 +87,20 @@ func TestReinject(t *testing.T) {
 	})
 	bubble(t, "it leaves again before the change", func(t *testing.T) {
 		l := newLab(t, "web-1")
-		l.after("injected 1", 400*ms, func() { l.restart("web-1") })
+		l.after("injected 1", 450*ms, func() { l.restart("web-1") })
 		l.once("announce 1: 2", func(*experiment.Event) { l.restart("web-1") })
 		o := l.run(held("", "name: web-1"))
 		must(t, o.err)
 		if !slices.Contains(o.tape(), "applied 2 failed") || !slices.Contains(o.tape(), "applied 3") || o.has("missed") {
 			t.Errorf("\n%s", strings.Join(o.tape(), "\n"))
 		}
-		same(t, "times", o.at(kinds...)[1], "reinjected 1 @750ms")
+		same(t, "times", o.at(kinds...)[1], "reinjected 1 @600ms")
 		o.verdict(t, experiment.Pass)
 		o.tidy(t)
 	})
 	bubble(t, "what measures it and follows it", func(t *testing.T) {
 		l := newLab(t, "web-1")
-		l.after("injected 1", 400*ms, func() { l.restart("web-1") })
+		l.after("injected 1", 450*ms, func() { l.restart("web-1") })
 		o := l.run(held(", before: {}, during: {}, follow: {}", "name: web-1"))
 		must(t, o.err)
 		same(t, "before", len(o.measured(experiment.PhaseBefore)), 1)
@@ -113,7 +113,7 @@ func TestReinject(t *testing.T) {
 	})
 	bubble(t, "not in force on it", func(t *testing.T) {
 		l := newLab(t, "web-1")
-		l.after("injected 1", 400*ms, func() { l.restart("web-1") })
+		l.after("injected 1", 450*ms, func() { l.restart("web-1") })
 		l.once("applied 2", func(*experiment.Event) { must(t, l.world.Set("web-1/1", "ok")) })
 		o := l.run(held("", "name: web-1"))
 		must(t, o.err)
@@ -135,13 +135,13 @@ func TestReinjectWhom(t *testing.T) {
 		want                      []string // who is struck, in order; those of the first strike are sorted
 	}{
 		{name: "not a sibling that was there", target: "name: web-1", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.leave("web-1") },
+			450 * ms: func(l *lab) { l.leave("web-1") },
 		}, want: []string{"web-1"}},
 		{name: "one of another name", target: `mode: all`, at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.leave("web-1"); l.come("web-9") },
+			450 * ms: func(l *lab) { l.leave("web-1"); l.come("web-9") },
 		}, want: append(all, "web-9")},
 		{name: "one of another workload", target: `mode: all`, at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.leave("web-1"); l.come("db-1") },
+			450 * ms: func(l *lab) { l.leave("web-1"); l.come("db-1") },
 		}, want: all},
 		{name: "not a replica that was added", target: "mode: all", at: map[time.Duration]func(l *lab){
 			300 * ms: func(l *lab) { l.come("web-3") },
@@ -155,31 +155,31 @@ func TestReinjectWhom(t *testing.T) {
 			900 * ms: func(l *lab) { l.restart("web-1") },
 		}, want: append(all, "web-1")},
 		{name: "all restarted", target: "mode: all", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.restart("web-1"); l.restart("web-2") },
+			450 * ms: func(l *lab) { l.restart("web-1"); l.restart("web-2") },
 		}, want: append(all, all...)},
 		{name: "one for each that left", target: "mode: all", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.restart("web-1"); l.come("web-3") },
+			450 * ms: func(l *lab) { l.restart("web-1"); l.come("web-3") },
 		}, want: append(all, "web-1")},
 		{name: "named by its identity", target: "name: web-1, identity: true", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.restart("web-1") },
+			450 * ms: func(l *lab) { l.restart("web-1") },
 		}, want: []string{"web-1"}},
 		{name: "of no workload", target: "name: web-1, loose: true", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.restart("web-1") },
+			450 * ms: func(l *lab) { l.restart("web-1") },
 		}, want: []string{"web-1"}},
 		{name: "a fault that strikes", fault: ", once: true", target: "name: web-1", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.restart("web-1") },
+			450 * ms: func(l *lab) { l.restart("web-1") },
 		}, want: []string{"web-1"}},
 		{name: "within the blast radius", target: "name: web-1", more: "  blastRadius: {targets: 1}\n", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.restart("web-1") },
+			450 * ms: func(l *lab) { l.restart("web-1") },
 		}, want: []string{"web-1", "web-1"}},
 		{name: "a share of the running", target: "name: web-1", more: "  blastRadius: {percent: 100}\n", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.restart("web-1") },
+			450 * ms: func(l *lab) { l.restart("web-1") },
 		}, want: []string{"web-1", "web-1"}},
 		{name: "no room until others are back", target: "name: \"web-*\"", more: "  blastRadius: {targets: 1}\n  seed: 3\n", at: map[time.Duration]func(l *lab){
-			400 * ms: func(l *lab) { l.leave("web-1"); l.leave("web-2"); l.come("web-3") },
+			450 * ms: func(l *lab) { l.leave("web-1"); l.leave("web-2"); l.come("web-3") },
 		}, want: []string{"web-2"}},
 		{name: "others are back", target: "name: \"web-*\"", more: "  blastRadius: {targets: 1}\n  seed: 3\n", at: map[time.Duration]func(l *lab){
-			400 * ms:  func(l *lab) { l.leave("web-1"); l.leave("web-2"); l.come("web-3") },
+			450 * ms:  func(l *lab) { l.leave("web-1"); l.leave("web-2"); l.come("web-3") },
 			1100 * ms: func(l *lab) { l.come("web-4") },
 		}, want: []string{"web-2", "web-3"}},
 	} {
@@ -232,7 +232,7 @@ func TestReinjectTrouble(t *testing.T) {
 					must(t, l.world.Set("web-1/1", "ok"))
 				}
 			})
-			l.after("injected 1", 400*ms, func() { l.restart("web-1"); c.back(l) })
+			l.after("injected 1", 450*ms, func() { l.restart("web-1"); c.back(l) })
 			l.after("injected 1", 1100*ms, func() { c.later(l) })
 			o := l.run(held("", "name: web-1"))
 			must(t, o.err)
@@ -247,7 +247,7 @@ func TestReinjectTrouble(t *testing.T) {
 	}
 	bubble(t, "the selector fails for a while", func(t *testing.T) {
 		l := newLab(t, "web-1")
-		l.after("injected 1", 400*ms, func() { l.restart("web-1"); l.mu.Lock(); defer l.mu.Unlock(); l.broken = fmt.Errorf("no answer") })
+		l.after("injected 1", 450*ms, func() { l.restart("web-1"); l.mu.Lock(); defer l.mu.Unlock(); l.broken = fmt.Errorf("no answer") })
 		l.after("injected 1", 1100*ms, func() { l.mu.Lock(); defer l.mu.Unlock(); l.broken = nil })
 		o := l.run(held("", "name: web-1"))
 		must(t, o.err)
@@ -277,7 +277,7 @@ func TestReinjectEnds(t *testing.T) {
 	})
 	bubble(t, "a selector that stands still", func(t *testing.T) {
 		l := newLab(t, "web-1")
-		l.after("injected 1", 400*ms, func() {
+		l.after("injected 1", 450*ms, func() {
 			l.restart("web-1")
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -296,7 +296,7 @@ func TestReinjectEnds(t *testing.T) {
 	bubble(t, "a slow selector rests", func(t *testing.T) {
 		l := newLab(t, "web-1")
 		looks := 0
-		l.after("injected 1", 400*ms, func() {
+		l.after("injected 1", 450*ms, func() {
 			l.leave("web-1")
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -304,7 +304,7 @@ func TestReinjectEnds(t *testing.T) {
 		})
 		o := l.run(strings.Replace(held("", "name: web-1"), "2s", "100s", 1))
 		must(t, o.err)
-		if looks < 50 || looks > 101+12 { // those at its end count the workloads
+		if looks < 100 || looks > 201+12 { // those at its end count the workloads
 			t.Errorf("it looked %d times, 100ms each, in 100s", looks)
 		}
 	})
@@ -325,7 +325,7 @@ func TestReinjectEnds(t *testing.T) {
 			l := newLab(t, "web-1")
 			ctx, cancel := context.WithCancelCause(context.Background())
 			stop := func() { cancel(&engine.Stop{Cause: experiment.CauseInterrupted, Message: "SIGINT"}) }
-			l.after("injected 1", 400*ms, func() {
+			l.after("injected 1", 450*ms, func() {
 				l.restart("web-1")
 				switch at {
 				case "":
@@ -375,7 +375,7 @@ func TestReinjectPlace(t *testing.T) {
 	} {
 		bubble(t, c.name, func(t *testing.T) {
 			l := newLab(t, "web-1", "place-1")
-			l.after("injected 1", 400*ms, func() { c.at(l) })
+			l.after("injected 1", 450*ms, func() { c.at(l) })
 			o := l.run(spec(c.net))
 			must(t, o.err)
 			same(t, "changed", l.struck(), c.placed)
@@ -387,7 +387,7 @@ func TestReinjectPlace(t *testing.T) {
 	}
 	bubble(t, "and leaves again", func(t *testing.T) {
 		l := newLab(t, "web-1", "place-1")
-		l.after("injected 1", 400*ms, func() { l.restart("web-1") })
+		l.after("injected 1", 450*ms, func() { l.restart("web-1") })
 		l.after("injected 1", 900*ms, func() { l.restart("web-1") })
 		o := l.run(spec(7))
 		must(t, o.err)
@@ -402,7 +402,7 @@ func TestReinjectBeside(t *testing.T) {
 	t.Parallel()
 	bubble(t, "each finds its own", func(t *testing.T) {
 		l := newLab(t, "web-1", "db-1")
-		l.after("injected 2", 400*ms, func() { l.restart("web-1"); l.restart("db-1") })
+		l.after("injected 2", 450*ms, func() { l.restart("web-1"); l.restart("db-1") })
 		o := l.run(`
   method:
     - {name: a, fault: {type: set}, target: {type: aged, name: web-1}, for: 2s}
@@ -423,7 +423,7 @@ func TestReinjectCrash(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, "web-1")
-		l.after("injected 1", 400*ms, func() { l.restart("web-1") })
+		l.after("injected 1", 450*ms, func() { l.restart("web-1") })
 		crashes := l.crashes(held(", steps: 2", "name: web-1"))
 		announced := false
 		for n, c := range crashes {
@@ -456,7 +456,7 @@ func TestReinjectJournalFails(t *testing.T) {
 	bubble(t, "each", func(t *testing.T) {
 		for n := 1; ; n++ {
 			l := newLab(t, "web-1")
-			l.after("injected 1", 400*ms, func() { l.restart("web-1") })
+			l.after("injected 1", 450*ms, func() { l.restart("web-1") })
 			b := &broken{Store: l.store, n: n}
 			l.engine = l.newEngine(b)
 			o := l.run(held(", during: {}", "name: web-1"))

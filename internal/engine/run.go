@@ -34,7 +34,8 @@ type runner struct {
 	past    *past
 	failed  error // of the journal
 	firstIn experiment.BootTime
-	held    map[int][]heldStep // by action: what verifies at its end
+	held    map[int][]heldStep // by action: what verifies before it is taken back
+	felt    map[int]*feltBy    // by action
 
 	attending map[int]*attendance // by action
 
@@ -73,9 +74,10 @@ func (e *Engine) begin(ctx context.Context, x *experiment.Experiment, up func(ex
 		return "", err
 	}
 	r := &runner{
-		engine: e, run: run, x: x, up: up, past: fold(nil), held: map[int][]heldStep{}, attending: map[int]*attendance{},
+		engine: e, run: run, x: x, up: up, past: fold(nil), held: map[int][]heldStep{}, felt: map[int]*feltBy{}, attending: map[int]*attendance{},
 		plan: e.newPlanner(x, run, Seed(x, run)),
 	}
+	r.plan.held = r.heldTargets
 	return run, r.whole(ctx, header)
 }
 
@@ -163,7 +165,7 @@ func (r *runner) body(ctx context.Context) error {
 // and the run was not told to end.
 func (r *runner) recovers(ctx context.Context, err error) bool {
 	var s *Stop
-	early := errors.As(err, &s) && s.Cause == experiment.CauseAbortAfter
+	early := errors.As(err, &s) && (s.Cause == experiment.CauseAbortAfter || s.Cause == experiment.CauseRestarted)
 	return ctx.Err() == nil && r.firstIn != 0 && (err == nil || early)
 }
 
@@ -215,9 +217,11 @@ func (r *runner) inject(ctx context.Context) error {
 	if err := r.steady(ctx); err != nil {
 		return err
 	}
-	if _, err := r.engine.Plan(ctx, r.x, r.run); err != nil {
+	everything := r.engine.newPlanner(r.x, r.run, r.plan.seed)
+	if _, err := everything.all(ctx); err != nil {
 		return cut(ctx, fmt.Errorf("plan everything: %w", err))
 	}
+	r.plan.whole = everything.whole // a percentage is of what ran before the first fault
 	if err := r.arm(ctx); err != nil {
 		return err
 	}
@@ -344,6 +348,23 @@ func (r *runner) remaining() (actions, lab []experiment.PlannedStep) {
 func (r *runner) remainingOf(i int) []experiment.PlannedStep {
 	actions, _ := r.remaining()
 	return r.of(i, actions)
+}
+
+// heldTargets returns the identities of all targets that a fault is on.
+func (r *runner) heldTargets() map[string]bool {
+	actions, _ := r.remaining()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := map[string]bool{}
+	for _, s := range actions {
+		if t, ok := r.past.targets[s.Target]; ok && s.Undo != nil {
+			held[identity(t)] = true
+			for _, now := range r.plan.struck[r.past.action[s.N]-1] { // what came in its place, where the fault is on still
+				held[identity(now.Target)] = true
+			}
+		}
+	}
+	return held
 }
 
 // takeBackSteps takes steps back and says of each action when all of it was.

@@ -49,7 +49,7 @@ func (f *Freezer) String() string {
 func (f *Freezer) Backend() string { return f.Version }
 
 // Handles implements experiment.Handled.
-func (f *Freezer) Handles() []string { return []string{f.Cgroup.Handle()} }
+func (f *Freezer) Handles() []string { return []string{f.Cgroup.Handle() + "#freezer"} }
 
 // Apply implements experiment.Op. Before it freezes, it makes sure that nobody
 // who must not be frozen has moved in.

@@ -33,8 +33,8 @@ func NewKeep(fs proc.FS, r *experiment.RuntimeRef, o Order, given bool) *Keep {
 // Backend implements experiment.Backed.
 func (k *Keep) Backend() string { return "keeper" }
 
-// Replaces implements experiment.Replacer.
-func (k *Keep) Replaces() bool { return true }
+// Ends implements experiment.Ending.
+func (k *Keep) Ends() bool { return true }
 
 // Notes implements experiment.Noted.
 func (k *Keep) Notes() []string {

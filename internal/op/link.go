@@ -44,17 +44,20 @@ func PlanLink(h *Host, ns experiment.Namespace, run experiment.RunID, n int) (ex
 	return experiment.Step{Do: do, Undo: &undo}, err
 }
 
+// firstOwnIndex is the first index of links that Simian makes.
+const firstOwnIndex = 1 << 20
+
 // freeLink finds a name and an index that no link has. The index is far above
 // those that the kernel gives out, which counts up from 1.
 func freeLink(c *tcConn, run experiment.RunID, n int) (filter.Link, error) {
 	h := fnv.New32a()
 	h.Write([]byte(run)) // never fails
-	const first, span, tries, stride = 1 << 20, 1 << 20, 100, 64
+	const span, tries, stride = 1 << 20, 100, 64
 	for try := range tries {
 		number := n + try*stride // others of this run are planned beside it
 		l := filter.Link{
 			Name:  fmt.Sprintf("sm%s%d", run, number),
-			Index: first + int(h.Sum32()+uint32(number))%span,
+			Index: firstOwnIndex + int(h.Sum32()+uint32(number))%span,
 		}
 		_, byIndex := c.linkAt(l.Index)
 		_, byName := c.linkNamed(l.Name)
@@ -86,9 +89,9 @@ func (l *Link) String() string {
 // Backend implements experiment.Backed.
 func (l *Link) Backend() string { return "netem" }
 
-// Handles implements experiment.Handled.
+// Handles implements experiment.Handled. The link is of this run's own name.
 func (l *Link) Handles() []string {
-	return []string{fmt.Sprintf("%s:link:%d", l.Net.Handle(), l.Index)}
+	return []string{fmt.Sprintf("%s:link:%s", l.Net.Handle(), l.Name)}
 }
 
 func (l *Link) inside(fn func(c *tcConn) error) error { return insideNet(l.host, l.Net, fn) }

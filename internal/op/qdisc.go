@@ -135,8 +135,12 @@ func (q *Qdisc) String() string {
 // Backend implements experiment.Backed.
 func (q *Qdisc) Backend() string { return "netem" }
 
-// Handles implements experiment.Handled.
+// Handles implements experiment.Handled. A link that the run makes goes by its
+// name, as Link has it: others are given its index once it is gone.
 func (q *Qdisc) Handles() []string {
+	if q.Link.Index >= firstOwnIndex {
+		return []string{fmt.Sprintf("%s:link:%s:root", q.Net.Handle(), q.Link.Name)}
+	}
 	return []string{fmt.Sprintf("%s:link:%d:root", q.Net.Handle(), q.Link.Index)}
 }
 

@@ -51,7 +51,7 @@ func (s *Stop) signalName() string {
 func (s *Stop) Backend() string { return "SIGSTOP" }
 
 // Handles implements experiment.Handled.
-func (s *Stop) Handles() []string { return []string{s.Process.Handle()} }
+func (s *Stop) Handles() []string { return []string{s.Process.Handle() + "#state"} }
 
 // Apply implements experiment.Op. A process that is to go on gets SIGCONT even
 // where it seems to run: see goesOn.

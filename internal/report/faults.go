@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/simianhq/simian/experiment"
 )
@@ -22,7 +23,10 @@ type actionFold struct {
 	revert    *float64
 	missed    []string
 	wasMissed bool
-	over      bool // taken back, once at least
+	over      bool                // taken back, once at least
+	on        experiment.BootTime // since when what is to be taken back is in force; 0 while it is not
+	held      time.Duration       // in force so far
+	again     int
 	limited   string
 	measured  []Measured
 	notes     []string
@@ -32,6 +36,9 @@ type actionFold struct {
 // stepFold is what became of one step.
 type stepFold struct {
 	action   int
+	target   string
+	place    int  // which of its target's steps it is, from 0, in what was announced at once
+	again    bool // it does once more what an earlier one did, which is over
 	undo     experiment.Op
 	failed   bool // Apply gave an error
 	undone   bool
@@ -69,11 +76,15 @@ func (f *Folder) act(e *experiment.Event) {
 			a.warnings = append(a.warnings, e.Measured.Notes...)
 		}
 	case experiment.EventReinjected:
+		a.again++
+		a.notes = append(a.notes, e.Message)
+	case experiment.EventLeft:
 		a.notes = append(a.notes, e.Message)
 	case experiment.EventMissed:
 		a.wasMissed, a.missed = true, append(a.missed, e.Message)
 	case experiment.EventReverted:
 		a.reverted, a.revert, a.over = e.Boot, known(e.Seconds), true
+		a.letGo(e.Boot.Add(-time.Duration(e.Seconds * float64(time.Second))))
 		if a.undoable {
 			f.over(e.Boot, false)
 		}
@@ -106,8 +117,11 @@ func (a *actionFold) plan(p *experiment.Plan) {
 // announce takes in steps that may be applied from now on.
 func (f *Folder) announce(e *experiment.Event) {
 	a := f.action(e.Action)
+	places := map[string]int{}
 	for _, s := range e.Steps {
-		f.stepOf(s.N, e.Action).announce(s.Undo)
+		f.stepOf(s.N, e.Action).announce(s, places[s.Target])
+		f.again(s.N)
+		places[s.Target]++
 		if a != nil && s.Undo != nil {
 			a.undoable = true
 		}
@@ -115,10 +129,38 @@ func (f *Folder) announce(e *experiment.Event) {
 }
 
 // announce says that s may be applied from now on, and how it is taken back.
-func (s *stepFold) announce(undo experiment.Op) {
-	if s.undone = false; undo != nil {
-		s.undo = undo
+func (s *stepFold) announce(step experiment.PlannedStep, place int) {
+	s.target, s.place = step.Target, place
+	if s.undone = false; step.Undo != nil {
+		s.undo = step.Undo
 	}
+}
+
+// again notes whether step n does once more what an earlier step of its action
+// did to the target, which holds nothing any more.
+func (f *Folder) again(n int) {
+	s := f.steps[n]
+	k := s.key()
+	if before := f.steps[f.latest[k]]; before != nil && before != s {
+		s.again = before.undo == nil || before.undone
+	}
+	f.latest[k] = n
+}
+
+// stepKey is what the same steps of several strikes have in common.
+type stepKey struct {
+	action, place int
+	target        string
+}
+
+func (s *stepFold) key() stepKey { return stepKey{s.action, s.place, s.target} }
+
+// letGo says that from t on nothing of the action is meant to be in force.
+func (a *actionFold) letGo(t experiment.BootTime) {
+	if a.on > 0 {
+		a.held += max(0, t.Sub(a.on))
+	}
+	a.on = 0
 }
 
 // strike takes in that an action is in force.
@@ -131,6 +173,9 @@ func (f *Folder) strike(a *actionFold, e *experiment.Event) {
 		a.inject = known(e.Seconds)
 	}
 	a.injected = e.Boot
+	if a.undoable && a.on == 0 {
+		a.on = e.Boot
+	}
 	if !a.undoable {
 		f.over(e.Boot, true)
 	}
@@ -240,26 +285,65 @@ func (f *Folder) faults() []Fault {
 		a, x := &f.actions[i], f.header.Experiment.Actions[i]
 		out = append(out, Fault{
 			Name: orElse(x.Name, x.Type), Type: x.Type, Targets: slices.Clone(a.targets), Scope: a.scope, Backend: a.backend,
-			Injected: a.strikes > 0, Strikes: a.strikes, Inject: a.inject, Revert: a.revert,
+			Injected: a.strikes > 0, Strikes: a.strikes, Repeat: x.Repeat.String(), Held: a.held.Seconds(), Again: a.again, Inject: a.inject, Revert: a.revert,
 			Evidence: []Evidence{}, Measured: slices.Clone(a.measured), Notes: slices.Clone(a.notes), Warnings: slices.Clone(a.warnings),
 			Missed: strings.Join(a.missed, "; "), Limited: a.limited, Seconds: x.For.D().Seconds(),
 		})
 	}
+	for _, e := range f.evidence() {
+		out[f.steps[e.Step].action-1].witness(e)
+	}
+	return out
+}
+
+// evidence returns what was read back about the steps, those together that did
+// the same to a target.
+func (f *Folder) evidence() []Evidence {
+	var out []Evidence
+	at := map[stepKey]int{}
 	for _, n := range f.stepNumbers() {
 		s := f.steps[n]
 		if s.evidence == nil || f.action(s.action) == nil {
 			continue
 		}
-		out[s.action-1].witness(n, *s.evidence)
+		one := Evidence{Step: n, Target: s.target, Evidence: *s.evidence}
+		k := s.key()
+		if i, known := at[k]; known && s.again {
+			out[i] = out[i].and(one)
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, one)
 	}
 	return out
 }
 
+// and returns what e and a later one, of the same step of another strike, say
+// together. One that was not in force is what there is to know.
+func (e Evidence) and(later Evidence) Evidence {
+	times, felt := max(1, e.Times)+1, mostFelt(e.Felt, later.Felt)
+	if e.InForce {
+		e = later
+	}
+	e.Times, e.Felt = times, felt
+	return e
+}
+
+// mostFelt returns the one of a and b that tells of more.
+func mostFelt(a, b experiment.Felt) experiment.Felt {
+	for _, felt := range []experiment.Felt{experiment.FeltYes, experiment.FeltNo, experiment.FeltNothing} {
+		if a == felt || b == felt {
+			return felt
+		}
+	}
+	return ""
+}
+
 // witness adds what was read back about a step.
-func (t *Fault) witness(step int, e experiment.Evidence) {
-	t.Evidence = append(t.Evidence, Evidence{step, e})
+func (t *Fault) witness(e Evidence) {
+	t.Evidence = append(t.Evidence, e)
 	if e.InForce && e.Felt == experiment.FeltNo {
-		t.Warnings = append(t.Warnings, fmt.Sprintf("nothing ran into step %d%s%s", step, parens(e.What), prefixed(": ", e.Hint)))
+		t.Warnings = append(t.Warnings, fmt.Sprintf("nothing ran into step %d%s%s", e.Step, parens(e.What), prefixed(": ", e.Hint)))
 	}
 }
 

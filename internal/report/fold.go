@@ -43,6 +43,7 @@ type Folder struct {
 	actions  []actionFold
 	lab      labFold
 	steps    map[int]*stepFold
+	latest   map[stepKey]int      // by what a step does: the latest
 	injected *experiment.BootTime // the first fault in force
 	stops    []stop
 	errors   []string
@@ -76,7 +77,7 @@ type findings struct {
 
 // NewFolder returns a Folder for the journal of run.
 func NewFolder(run experiment.RunID) *Folder {
-	return &Folder{run: run, steps: map[int]*stepFold{}}
+	return &Folder{run: run, steps: map[int]*stepFold{}, latest: map[stepKey]int{}}
 }
 
 // Add takes in the next event of the journal. It keeps no reference to a
@@ -96,6 +97,7 @@ func (f *Folder) Add(e *experiment.Event) {
 	case experiment.EventPhase:
 		f.marks.add(e.Phase)
 	case experiment.EventTakeBack:
+		f.letGo(e)
 		if e.Cause != experiment.CauseEnd {
 			f.stops = append(f.stops, stop{e.Cause, e.Message})
 		}
@@ -112,7 +114,7 @@ func (f *Folder) Add(e *experiment.Event) {
 func (f *Folder) change(e *experiment.Event) {
 	switch e.Kind {
 	case experiment.EventPlan, experiment.EventAnnounce, experiment.EventInjected,
-		experiment.EventMissed, experiment.EventReverted, experiment.EventMeasured, experiment.EventReinjected:
+		experiment.EventMissed, experiment.EventReverted, experiment.EventMeasured, experiment.EventReinjected, experiment.EventLeft:
 		f.act(e)
 	case experiment.EventApplied, experiment.EventVerified, experiment.EventUndone, experiment.EventUndoFail:
 		f.step(e)
@@ -140,6 +142,15 @@ func (f *Folder) begin(e *experiment.Event) {
 		f.checks = append(f.checks, &checkFold{CheckSummary: c, keep: kept(&c, &e.Header.Experiment)})
 	}
 	f.actions = make([]actionFold, len(e.Header.Experiment.Actions))
+}
+
+// letGo takes in that an action is taken back from now on, or all of them.
+func (f *Folder) letGo(e *experiment.Event) {
+	for i := range f.actions {
+		if e.Action == 0 || e.Action == i+1 {
+			f.actions[i].letGo(e.Boot)
+		}
+	}
 }
 
 func (f *Folder) warn(e *experiment.Event) {

@@ -153,6 +153,9 @@ func (f *Folder) brokenChecks(r *Result) []finding {
 	if s, ok := f.stopped(experiment.CauseAbortAfter); ok {
 		out = append(out, finding{experiment.Fail, "the fault was taken back early" + prefixed(": ", s.message)})
 	}
+	if s, ok := f.stopped(experiment.CauseRestarted); ok {
+		out = append(out, finding{experiment.Fail, orElse(s.message, "a target left while a fault was on")})
+	}
 	return out
 }
 
@@ -173,7 +176,7 @@ func (f *Folder) unmeasured(i int, c *Check) string {
 // see how the system recovers.
 func (f *Folder) wentItsWay() bool {
 	for _, s := range f.stops {
-		if s.cause != experiment.CauseAbortAfter {
+		if s.cause != experiment.CauseAbortAfter && s.cause != experiment.CauseRestarted {
 			return false
 		}
 	}
@@ -247,7 +250,7 @@ func (f *Folder) restarts(*Result) []finding {
 // cutShort: aborted. A cause that is none of those that other rules judge
 // cuts a run short too, one of a later version's included.
 func (f *Folder) cutShort(*Result) []finding {
-	judged := []experiment.Cause{experiment.CauseAbortAfter, experiment.CauseNotInjected, experiment.CauseError}
+	judged := []experiment.Cause{experiment.CauseAbortAfter, experiment.CauseRestarted, experiment.CauseNotInjected, experiment.CauseError}
 	var out []finding
 	for _, s := range f.stops {
 		if slices.Contains(judged, s.cause) {

@@ -34,10 +34,18 @@ type Progress struct {
 	phase  experiment.Phase
 	until  experiment.BootTime // when the phase should end; 0 where that is not known
 	undone int                 // steps taken back, and not told of yet
+	again  map[int]*strikes    // by action: what repeats
 	tried  map[int]string      // by step: why its undo failed
 	checks []liveCheck
 	live   bool // a live line stands
 	lived  experiment.BootTime
+}
+
+// strikes are those of an action that repeats.
+type strikes struct {
+	n, toldOf int
+	who       string              // is struck by the latest
+	told      experiment.BootTime // when a line was last written
 }
 
 // liveCheck is a check as it was last seen.
@@ -51,7 +59,7 @@ type liveCheck struct {
 // NewProgress returns a Progress that writes to w, with a live line where w is
 // a terminal. Close ends it.
 func NewProgress(w io.Writer, style Style, terminal bool) *Progress {
-	return &Progress{out: newOutbox(w), style: style, terminal: terminal, tried: map[int]string{}}
+	return &Progress{out: newOutbox(w), style: style, terminal: terminal, tried: map[int]string{}, again: map[int]*strikes{}}
 }
 
 // Event shows e, if it is worth it. It keeps no reference to e.
@@ -101,6 +109,8 @@ func (p *Progress) other(e *experiment.Event) {
 		p.plan(e)
 	case experiment.EventInjected:
 		p.injected(e)
+	case experiment.EventLeft:
+		p.tell(e, yellow, p.name(e.Action)+": "+e.Message)
 	case experiment.EventReinjected:
 		p.tell(e, bold, fmt.Sprintf("%s: %s, after %s", p.name(e.Action), e.Message, humanSeconds(e.Seconds)))
 	case experiment.EventMissed:
@@ -188,6 +198,10 @@ func (p *Progress) plan(e *experiment.Event) {
 	var a actionFold
 	a.plan(e.Plan)
 	t := Fault{Targets: a.targets, Scope: a.scope}
+	if e.Plan.Strike > 1 {
+		p.strikes(e.Action).who = t.who() // told with it
+		return
+	}
 	p.tell(e, plain, p.name(e.Action)+" → "+t.who())
 	if a.limited != "" {
 		p.tell(e, dim, "limited to "+a.limited)
@@ -195,10 +209,32 @@ func (p *Progress) plan(e *experiment.Event) {
 }
 
 func (p *Progress) injected(e *experiment.Event) {
+	s := p.strikes(e.Action)
+	if s.n++; s.n > 1 {
+		p.struckAgain(e, s)
+		return
+	}
 	if a := p.action(e.Action); a != nil && a.For > 0 {
 		p.until = max(p.until, e.Boot.Add(a.For.D()))
 	}
+	s.toldOf, s.told = 1, e.Boot
 	p.tell(e, bold, fmt.Sprintf("%s in force after %s", p.name(e.Action), humanSeconds(e.Seconds)))
+}
+
+func (p *Progress) strikes(action int) *strikes {
+	if p.again[action] == nil {
+		p.again[action] = &strikes{}
+	}
+	return p.again[action]
+}
+
+// struckAgain tells of the strikes since the last line, once in a while.
+func (p *Progress) struckAgain(e *experiment.Event, s *strikes) {
+	if e.Boot.Sub(s.told) < turnEvery {
+		return
+	}
+	p.tell(e, bold, fmt.Sprintf("%s in force again → %s (%s so far)", p.name(e.Action), s.who, plural(s.n, "strike", "strikes")))
+	s.toldOf, s.told = s.n, e.Boot
 }
 
 func (p *Progress) takeBack(e *experiment.Event) {
@@ -213,6 +249,9 @@ func (p *Progress) takeBack(e *experiment.Event) {
 }
 
 func (p *Progress) reverted(e *experiment.Event) {
+	if a := p.action(e.Action); a != nil && a.Repeat != nil && p.strikes(e.Action).toldOf < p.strikes(e.Action).n {
+		return // its strike was not told of either
+	}
 	if p.undone == 0 {
 		p.tell(e, plain, p.name(e.Action)+" is over")
 		return

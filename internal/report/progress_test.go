@@ -24,7 +24,7 @@ func follow(t *testing.T, tape *tape, style Style, terminal bool) string {
 
 func TestProgress(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"pass", "fail", "residue", "not-injected", "aborted-interrupted", "error", "pass-reinjected", "not-injected-unfelt"} {
+	for _, name := range []string{"pass", "fail", "residue", "not-injected", "aborted-interrupted", "error", "pass-reinjected", "not-injected-unfelt", "pass-pulses", "fail-restarted"} {
 		golden(t, name+".progress", follow(t, scenarios()[name], Style{}, false))
 	}
 	golden(t, "fail.live", visible(follow(t, scenarios()["fail"], Style{Width: 80}, true)))

@@ -37,7 +37,7 @@ type Result struct {
 	Warnings        []string          `json:"warnings,omitempty"` // of no one fault
 	File            string            `json:"file,omitempty"`
 	Labels          map[string]string `json:"labels,omitempty"`
-	Seed            uint64            `json:"seed,omitzero"` // the choice of targets was drawn with
+	Seed            uint64            `json:"seed"` // the choice of targets was drawn with
 	Version         string            `json:"version,omitempty"`
 }
 
@@ -80,7 +80,10 @@ type Fault struct {
 	Scope    int        `json:"scope,omitzero"` // running targets that were there to choose from
 	Backend  string     `json:"backend,omitempty"`
 	Injected bool       `json:"injected"`                // in force once, at least
-	Strikes  int        `json:"strikes,omitzero"`        // how often, where it repeats
+	Strikes  int        `json:"strikes,omitzero"`        // how often it was put in force, where it repeats
+	Repeat   string     `json:"repeat,omitempty"`        // how it does: "2s on, 8s off"
+	Held     float64    `json:"heldSeconds,omitzero"`    // in force in all, where it is taken back
+	Again    int        `json:"reinjected,omitzero"`     // how often it was put on what came in a target's place
 	Inject   *float64   `json:"injectSeconds,omitempty"` // how long it took to put in force, the first time
 	Revert   *float64   `json:"revertSeconds,omitempty"` // how long it took to take back, the last time
 	Evidence []Evidence `json:"evidence"`
@@ -104,9 +107,13 @@ type Target struct {
 	PID      int    `json:"pid,omitzero"` // of its init
 }
 
-// Evidence is what was last read back from the system about a step.
+// Evidence is what was last read back from the system about a step. Where an
+// action strikes a target again and again, its n-th steps there are told of
+// together: by the latest, in force if all were, felt if any was.
 type Evidence struct {
-	Step int `json:"step"`
+	Step   int    `json:"step"`             // the latest
+	Target string `json:"target,omitempty"` // its ID
+	Times  int    `json:"times,omitzero"`   // steps told of, where there are more than one
 	experiment.Evidence
 }
 

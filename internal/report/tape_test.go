@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/simianhq/simian/experiment"
@@ -96,9 +97,12 @@ func (t *tape) plan(s float64, action int, names ...string) *tape {
 }
 
 // apply announces step n of action, with its undo unless that is "", and
-// applies it.
+// applies it. It is of the target that do ends with, or of web.
 func (t *tape) apply(s float64, action, n int, do, undo string) *tape {
 	step := experiment.PlannedStep{N: n, Target: "web", Step: experiment.Step{Do: op(do)}}
+	if _, of, ok := strings.Cut(do, " of "); ok {
+		step.Target = of
+	}
 	if undo != "" {
 		step.Undo = op(undo)
 	}
@@ -221,6 +225,7 @@ func cameBack() *tape {
 	t := slowed("web-1").values(3, 5, 1, 0.088, 2700).measures(5, "web-1", experiment.PhaseDuring, pings(200, 0, 0.02023, 0.0207))
 	t.plan(5, 1, "web-1").apply(5, 1, 2, "add netem at eth0 of web-1", "delete netem at eth0 of web-1")
 	again := t.events[len(t.events)-3].Plan
+	t.events[len(t.events)-2].Steps[0].Target = "web-1 again"
 	again.Targets[0].ID, again.Targets[0].PIDs[0].PID, again.Notes = "web-1 again", 5002, []string{"web-1: there is no IPv6 here"}
 	t.verified(5, 1, 2, felt("0 packets")).add(5, experiment.Event{
 		Kind: experiment.EventReinjected, Action: 1, Seconds: 0.0031, Message: "web-1 came back, and the fault is on it again",
@@ -228,6 +233,40 @@ func cameBack() *tape {
 	t.values(5, 8, 1, 0.088, 2700).measures(8, "web-1 again", experiment.PhaseDuring, pings(300, 1, 0.02021, 0.0206))
 	t.add(8, experiment.Event{Kind: experiment.EventWarning, Action: 1, Message: "add netem at eth0 of web-1: the target left while the fault was on"})
 	return t.quickened(felt("400 packets"), felt("912 packets"))
+}
+
+// pulsed is a freeze of two targets that was held three times for a second.
+func pulsed() *tape {
+	pulses := experiment.ActionSummary{Name: "hiccups", Type: "freeze", For: dur(5), Repeat: &experiment.Repeat{Pulse: &experiment.Pulse{On: dur(1), Off: dur(1)}}}
+	t := steady(shop(pulses), 1, 0.031, 2981)
+	for i, s := range []float64{3, 5, 7} {
+		n := 2*i + 1
+		t.plan(s, 1, "web-1", "web-2")
+		t.events[len(t.events)-1].Plan.Strike = []int{0, 2, 3}[i]
+		t.apply(s, 1, n, "freeze the cgroup of web-1", "thaw it").apply(s, 1, n+1, "freeze the cgroup of web-2", "thaw it")
+		for step, state := range []string{"frozen 1", "frozen 1, 12 processes"} {
+			t.verified(s, 1, n+step, experiment.Evidence{InForce: true, What: state})
+		}
+		if t.injected(s, 1); i == 0 {
+			t.phase(3, experiment.PhaseDuring, 3)
+		}
+		if t.values(s, s+1, 1, 0.088, 2700); i == 2 {
+			t.takeBack(8, 1, experiment.CauseEnd, "")
+		}
+		t.undone(s+1, n).undone(s+1, n+1).reverted(s+1, 1)
+		if i < 2 {
+			t.values(s+1, s+2, 1, 0.031, 2981)
+		}
+	}
+	return t.phase(8, experiment.PhaseRecovery, 8).values(8, 10, 1, 0.031, 2981).phase(10, experiment.PhaseAfter, 8).values(10, 11, 1, 0.031, 2981).end(11)
+}
+
+// restarted is a freeze with onRestart: fail whose target restarted.
+func restarted() *tape {
+	why := "web-1 left while freeze was on (onRestart: fail)"
+	t := frozen(shop(freeze), 1, 0.031, 2981).values(3, 5, 1, 0.031, 2981).
+		takeBack(5, 1, experiment.CauseRestarted, why).undone(5, 1).reverted(5, 1).takeBack(5, 0, experiment.CauseRestarted, why)
+	return t.phase(5, experiment.PhaseRecovery, 5).values(5, 7, 1, 0.031, 2981).phase(7, experiment.PhaseAfter, 5).values(7, 8, 1, 0.031, 2981).end(8)
 }
 
 // unfelt is a latency that nothing ran into.
@@ -269,6 +308,8 @@ func scenarios() map[string]*tape {
 
 		"pass-measured":         measured(),
 		"pass-reinjected":       cameBack(),
+		"pass-pulses":           pulsed(),
+		"fail-restarted":        restarted(),
 		"not-injected-unfelt":   unfelt(),
 		"not-injected-measured": cutOff(),
 		"error": steady(shop(freeze), 1, 0.031, 2981).plan(3, 1, "web").

@@ -88,7 +88,7 @@ func (p *page) head() {
 	for _, key := range slices.Sorted(maps.Keys(p.r.Labels)) {
 		about = append(about, key+"="+p.r.Labels[key])
 	}
-	if p.r.Seed != 0 {
+	if p.r.Experiment != "" {
 		about = append(about, fmt.Sprintf("seed %d", p.r.Seed))
 	}
 	if len(about) > 0 {
@@ -156,7 +156,7 @@ func (t *Fault) besides() []string {
 	if t.Injected && t.Missed == "" {
 		lines = append(lines, t.witnesses()...)
 	}
-	lines = append(append(lines, t.measured()...), t.Notes...)
+	lines = append(append(lines, t.measured()...), counted(t.Notes)...)
 	if t.Limited != "" {
 		lines = append(lines, "limited to "+t.Limited)
 	}
@@ -164,18 +164,69 @@ func (t *Fault) besides() []string {
 }
 
 // witnesses are what was read back about the steps, but for what the story
-// tells already.
+// tells already: a line for each target, where they do not all say the same.
 func (t *Fault) witnesses() []string {
+	targets, said := t.said()
 	var lines []string
-	for _, e := range t.Evidence {
-		if e.What != "" && !slices.Contains(lines, e.What) {
-			lines = append(lines, e.What)
+	switch {
+	case len(targets) == 0:
+		return nil
+	case t.alike(targets, said):
+		lines = said[targets[0]][1:]
+	default:
+		for _, id := range targets {
+			lines = append(lines, t.nameOf(id)+": "+strings.Join(said[id], ", "))
 		}
 	}
-	if len(lines) == 0 || len(lines) > mostWitnesses {
-		return nil
+	if more := len(lines) - mostWitnesses; more > 1 {
+		lines = append(lines[:mostWitnesses:mostWitnesses], fmt.Sprintf("… and %d more", more))
 	}
-	return lines[1:]
+	return lines
+}
+
+// said returns what was read back, by target, each thing once, and the targets
+// in order.
+func (t *Fault) said() (targets []string, said map[string][]string) {
+	said = map[string][]string{}
+	for _, e := range t.Evidence {
+		if e.What == "" || slices.Contains(said[e.Target], e.What) {
+			continue
+		}
+		if said[e.Target] == nil {
+			targets = append(targets, e.Target)
+		}
+		said[e.Target] = append(said[e.Target], e.What)
+	}
+	return targets, said
+}
+
+// alike tells whether the same was read back at each target.
+func (t *Fault) alike(targets []string, said map[string][]string) bool {
+	for _, id := range targets {
+		if !slices.Equal(said[id], said[targets[0]]) {
+			return false
+		}
+	}
+	return true
+}
+
+// counted returns lines with those together that say the same.
+func counted(lines []string) []string {
+	times := map[string]int{}
+	for _, l := range lines {
+		times[l]++
+	}
+	var out []string
+	for _, l := range lines {
+		switch n := times[l]; {
+		case n > 1:
+			out = append(out, fmt.Sprintf("%s (%d times)", l, n))
+		case n == 1:
+			out = append(out, l)
+		}
+		times[l] = 0
+	}
+	return out
 }
 
 // who lists the targets of t. One that was struck anew each time it came back
@@ -253,14 +304,14 @@ func (t *Fault) story() string {
 	if t.Inject != nil {
 		parts[0] += " after " + humanSeconds(*t.Inject)
 	}
-	for _, e := range t.Evidence {
-		if e.What != "" {
-			parts[0] += parens(e.What)
-			break
-		}
+	if targets, said := t.said(); len(targets) > 0 && t.alike(targets, said) {
+		parts[0] += parens(said[targets[0]][0])
 	}
 	if t.Strikes > 1 {
-		parts = append(parts, fmt.Sprintf("struck %d times", t.Strikes))
+		parts = append(parts, fmt.Sprintf("struck %d times", t.Strikes)+parens(t.Repeat)+t.inAll())
+	}
+	if t.Again > 0 {
+		parts = append(parts, fmt.Sprintf("reinjected %s", plural(t.Again, "time", "times")))
 	}
 	if t.Backend != "" {
 		parts = append(parts, "by "+t.Backend)
@@ -271,12 +322,20 @@ func (t *Fault) story() string {
 	return strings.Join(parts, " · ")
 }
 
+// inAll says how long t was in force, where it was so again and again.
+func (t *Fault) inAll() string {
+	if t.Held == 0 {
+		return ""
+	}
+	return ", " + humanSeconds(t.Held) + " in all"
+}
+
 // after says whether the system came back by itself.
 func (p *page) after() {
 	if !p.r.injected() || len(p.r.Checks) == 0 {
 		return
 	}
-	if p.r.Cause == experiment.CauseAbortAfter {
+	if p.r.Cause == experiment.CauseAbortAfter || p.r.Cause == experiment.CauseRestarted {
 		p.say("", "taken back early"+prefixed(": ", p.r.CauseMessage))
 	}
 	settled := slices.ContainsFunc(p.r.Checks, func(c Check) bool { return c.After.Count > 0 })

@@ -116,6 +116,7 @@ func (s *Selector) target(b Box) (experiment.Target, error) {
 	}
 	t.Kind, t.Name, t.Workload, t.Labels = "native", b.Name, b.Service, b.Labels
 	t.Runtime = &experiment.RuntimeRef{Runtime: "simian", ID: b.Name, Restart: b.Policy}
+	t.Unhealthy = unhealthy(b)
 	if b.Process.PID != 0 {
 		t.Runtime.Started = fmt.Sprint(b.Process.Start)
 	}

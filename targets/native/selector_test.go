@@ -56,6 +56,11 @@ func TestSelector(t *testing.T) {
 				c.selector.current = current
 				none := &Selector{Service: "web", Labels: map[string]string{"tier": "back"}, current: current}
 				experimenttest.Selector(t, experimenttest.SelectorCase{Selector: &c.selector, Targets: catalog, Want: c.want, None: none})
+				for service, want := range map[string]int{"web": 2, "db": 1, "none": 0} {
+					if all, err := c.selector.Group(t.Context(), service); len(all) != want || err != nil {
+						t.Errorf("%s: %d containers, %v", service, len(all), err)
+					}
+				}
 				if n, err := c.selector.Scope(t.Context()); n != 3 || err != nil {
 					t.Errorf("scope %d, %v", n, err)
 				}
