@@ -104,6 +104,7 @@ func (x *cell) part(t *testing.T, name string, test func(t *testing.T)) {
 func (x *cell) on(t testing.TB) *subject {
 	t.Helper()
 	if x.subject != nil {
+		x.subject.answers(t) // it may have just been started again
 		return x.subject
 	}
 	return newSubject(t, x.kind)

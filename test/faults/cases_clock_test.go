@@ -19,7 +19,7 @@ func clockCases() []faultCase {
 	}
 	monotonic := shifted("monotonic", "offset: +1h, clock: monotonic")
 	monotonic.Refused = always("nothing here could start it again: only a container that Simian launched can be started again in a time namespace (a lab's, found by a target of type native): unsupported (clock: realtime shifts the time of day)", service, process)
-	monotonic.Restarts, monotonic.Feel, monotonic.Sees = true, uptime, nil
+	monotonic.Restarts, monotonic.Feel, monotonic.Sees = true, uptime, timeNamespace
 	monotonic.Well, monotonic.Ill = "the host's", "another"
 	return []faultCase{shifted("back", "offset: -24h"), shifted("to an instant", "to: 2038-01-19T03:14:00Z"), monotonic}
 }
@@ -35,6 +35,17 @@ func wallClock(s *subject) string {
 		return "the host's time"
 	}
 	return "another time"
+}
+
+// timeNamespace tells whether a container has one of its own (time_namespaces(7)).
+func timeNamespace(s *subject) string {
+	found, err := s.selected()
+	if err != nil {
+		return "down"
+	}
+	its, err1 := os.Readlink(fmt.Sprintf("%s/%d/ns/time", host.Proc, found[0].PIDs[0].PID))
+	ours, err2 := os.Readlink(host.Proc + "/self/ns/time")
+	return fmt.Sprintf("a time namespace of its own: %v %v %v", its != ours, err1, err2)
 }
 
 // uptime compares the monotonic clock that the program reads with this host's.

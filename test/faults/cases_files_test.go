@@ -37,8 +37,12 @@ func stores(s *subject) string {
 	}
 }
 
-// room is how much space there is.
-func room(s *subject) string { return s.answer("room", "$SCRATCH") }
+// room is how many bytes are free. An inode may be given back a moment after it
+// was.
+func room(s *subject) string {
+	free, _, _ := strings.Cut(s.answer("room", "$SCRATCH"), " ")
+	return free
+}
 
 // volume tells whether the file system of 16 MiB is where it belongs.
 func volume(s *subject) string {

@@ -9,7 +9,8 @@ import (
 // cases are all of them, by fault, in the order of the table.
 func cases() []faultCase {
 	return slices.Concat(
-		killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), burnCases(), clockCases(), fileCases(), execCases(), throttleCases(), exhaustCases(),
+		killCases(), freezeCases(), partitionCases(), latencyCases(), dnsCases(), throttleCases(), burnCases(), fileCases(),
+		execCases(), exhaustCases(), clockCases(), keeperCases(), httpCases(),
 	)
 }
 

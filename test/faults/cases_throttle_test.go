@@ -10,7 +10,19 @@ func throttleCases() []faultCase {
 	return []faultCase{
 		{
 			Name: "throttle", Form: "cpus", Section: "{type: throttle, cpus: 0.2}", Refused: refused("with the cpu controller "),
-			Feel: computes, Well: "fast", Ill: "slow",
+			Feel: throttled, Well: "runs on", Ill: "held up",
+		},
+		{
+			Name: "throttle", Form: "cpuset", Section: "{type: throttle, cpusetCount: 1}", Refused: refused("with the cpuset controller "),
+			Feel: processors, Well: "some", Ill: "one",
+		},
+		{
+			Name: "throttle", Form: "memory", Section: "{type: throttle, memory: 32MiB}", Refused: refused("with the memory controller "),
+			Feel: eats, Well: "ate", Ill: "killed",
+		},
+		{
+			Name: "throttle", Form: "pids", Section: "{type: throttle, pids: 4}", Refused: refused("with the pids controller "),
+			Feel: forks, Well: "forks", Ill: "can't",
 		},
 		{
 			Name: "throttle", Form: "io", Section: "{type: throttle, io: [{path: $DATA, writeOps: 2}]}", Refused: refused("with the io controller "),
@@ -23,12 +35,43 @@ func throttleCases() []faultCase {
 	}
 }
 
-// computes tells how much of a processor the subject gets.
-func computes(s *subject) string {
-	if number(s.answer("burn", "1", "400ms")) > 0.35 {
-		return "fast"
+// throttled computes for a while with one thread, which no quota of a whole
+// processor holds up.
+func throttled(s *subject) string {
+	before := s.throttles()
+	s.answer("burn", "1", "250ms")
+	if s.throttles() > before+1 {
+		return "held up"
 	}
-	return "slow"
+	return "runs on"
+}
+
+// throttles is how often the subject's cgroup was held up.
+func (s *subject) throttles() float64 {
+	for line := range strings.Lines(s.knob("cpu", "cpu.stat") + s.knob("", "cpu.stat")) {
+		if n, ok := strings.CutPrefix(line, "nr_throttled "); ok {
+			return number(strings.TrimSpace(n))
+		}
+	}
+	return 0
+}
+
+// processors tells whether the program may run on more than one.
+func processors(s *subject) string {
+	if strings.ContainsAny(s.answer("status", "Cpus_allowed_list"), "-,") {
+		return "some"
+	}
+	return "one"
+}
+
+// eats has a child of the program take 40 MiB.
+func eats(s *subject) string { return s.answer("hog", "41943040") }
+
+func forks(s *subject) string {
+	if number(s.answer("fork", "1")) == 1 {
+		return "forks"
+	}
+	return "can't"
 }
 
 // syncs tells how long a few synchronous writes take.

@@ -56,9 +56,13 @@ func (s *subject) launch(t testing.TB) {
 	l.up(t)
 	s.dir, s.pick = filepath.Join(s.base, "web"), "type: native, service: web"
 	s.answers(t)
-	peer := s.answer("resolve", "peer")
+	s.peer = filepath.Join(s.base, "peer")
+	address := func(name string) string {
+		said := s.answer("resolve", name)
+		return said[strings.LastIndexByte(said, ' ')+1:]
+	}
 	s.words = map[string]string{
-		"$PEER": peer[strings.LastIndexByte(peer, ' ')+1:], "$PORT": "7001", "$WEB": "7002",
+		"$PEER": address("peer"), "$SELF": address("web"), "$PORT": "7001", "$WEB": "7002",
 		"$DATA": "/data", "$SCRATCH": "/scratch", "$SUBJECT": "/subject", "$TO": "type: native, service: peer",
 	}
 }

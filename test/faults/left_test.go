@@ -21,6 +21,8 @@ func namesOf(run experiment.RunID) names {
 	return names{"simian-" + string(run), "simian_" + string(run), "sm" + string(run)}
 }
 
+func (n names) run() string { return strings.TrimPrefix(n[0], "simian-") }
+
 func (n names) in(text string) bool {
 	return slices.ContainsFunc(n, func(name string) bool { return strings.Contains(text, name) })
 }
@@ -85,7 +87,7 @@ func (n names) programs() (left []string) {
 
 // files looks where runs leave files, and in the subject's own folders.
 func (n names) files(base string) (left []string) {
-	for _, pattern := range []string{"/tmp/*", "/run/*", "/run/simian/*", "/dev/shm/*", "/var/tmp/*"} {
+	for _, pattern := range []string{"/tmp/*", "/run/*", "/dev/shm/*", "/var/tmp/*"} {
 		found, _ := filepath.Glob(pattern)
 		for _, path := range found {
 			if n.in(filepath.Base(path)) {
@@ -93,12 +95,14 @@ func (n names) files(base string) (left []string) {
 			}
 		}
 	}
-	_ = filepath.WalkDir(base, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && n.in(e.Name()) {
-			left = append(left, "file "+path)
-		}
-		return nil
-	})
+	for _, dir := range []string{base, "/run/simian"} {
+		_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && (n.in(e.Name()) || strings.HasPrefix(e.Name(), n.run()+"-")) {
+				left = append(left, "file "+path)
+			}
+			return nil
+		})
+	}
 	return left
 }
 

@@ -72,9 +72,9 @@ const (
 // startNetworked starts it in a network namespace, and a peer in another.
 func (s *subject) startNetworked(t testing.TB) int {
 	t.Helper()
-	there := filepath.Join(s.dir, "peer")
-	must(t, os.Mkdir(there, 0o755))
-	far := run(t, there, ":7001", ":7002", true)
+	s.peer = filepath.Join(s.dir, "peer")
+	must(t, os.Mkdir(s.peer, 0o755))
+	far := run(t, s.peer, ":7001", ":7002", true)
 	near := run(t, s.dir, ":7001", ":7002", true)
 	for _, pid := range []int{far, near} { // nothing happens but what the test does
 		inNet(t, pid, func() error {
@@ -88,7 +88,7 @@ func (s *subject) startNetworked(t testing.TB) int {
 	})
 	inNet(t, near, func() error { return raise("eth0", nearIP) })
 	inNet(t, far, func() error { return raise("eth0", farIP) })
-	s.words["$PEER"], s.words["$PORT"], s.words["$WEB"] = farIP, "7001", "7002"
+	s.words["$PEER"], s.words["$SELF"], s.words["$PORT"], s.words["$WEB"] = farIP, nearIP, "7001", "7002"
 	s.words["$TO"] = fmt.Sprintf("type: process, pid: %d", far)
 	return near
 }
@@ -127,7 +127,7 @@ func run(t testing.TB, dir, address, web string, apart bool) (pid int) {
 	must(t, err)
 	must(t, c.Start())
 	over := make(chan struct{})
-	go func() { reap(c.Process.Pid); close(over) }() // at once: who has ended is gone
+	go func() { reap(c); close(over) }() // at once: who has ended is gone
 	t.Cleanup(func() {
 		_ = c.Process.Signal(unix.SIGCONT)
 		_ = c.Process.Kill()
@@ -163,12 +163,19 @@ func (s *subject) seclude(t testing.TB, pid int) {
 	}
 }
 
-// reap waits for the end of a child. Where this process traces it (the fault
-// clock does) a wait sees its stops too, which os/exec would take for its end.
-func reap(pid int) {
-	for status := unix.WaitStatus(0x7f); ; {
-		if _, err := unix.Wait4(pid, &status, 0, nil); err != unix.EINTR && (err != nil || !status.Stopped()) {
-			return
+// reap waits for a child's end. It waits by a pidfd: wait4(2) would also return
+// when another thread of this process traces the child, as a fault may.
+func reap(c *exec.Cmd) {
+	fd, err := unix.PidfdOpen(c.Process.Pid, 0)
+	for err == nil {
+		var n int
+		if n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); n > 0 {
+			break
+		}
+		if errors.Is(err, unix.EINTR) {
+			err = nil
 		}
 	}
+	_ = unix.Close(fd)
+	_ = c.Wait()
 }

@@ -39,6 +39,7 @@ type subject struct {
 	kind  kind
 	base  string // on this host: all that belongs to it
 	dir   string // of that, what is shared with the program
+	peer  string // the peer's own folder, where it has a peer
 	pick  string // its selector, as a file has it
 	lab   *native.Current
 	words map[string]string // what stands in a section for what only the subject knows
@@ -77,8 +78,20 @@ func (s *subject) answers(t testing.TB) {
 
 // ask has the program do a command, and returns what it says. Its own errors
 // begin with "error: ".
-func (s *subject) ask(words ...string) (string, error) {
-	c, err := net.DialTimeout("unix", filepath.Join(s.dir, "socket"), time.Second)
+func (s *subject) ask(words ...string) (string, error) { return s.tell(s.dir, words...) }
+
+// peerAnswers is answer of the peer, which is another program.
+func (s *subject) peerAnswers(words ...string) string {
+	said, err := s.tell(s.peer, words...)
+	if err != nil {
+		return "error: " + err.Error()
+	}
+	return said
+}
+
+// tell has the program whose folder it is do a command.
+func (s *subject) tell(dir string, words ...string) (string, error) {
+	c, err := net.DialTimeout("unix", filepath.Join(dir, "socket"), time.Second)
 	if err != nil {
 		return "", err
 	}
@@ -214,13 +227,14 @@ func (s *subject) observeAgain(text string) string {
 	if err == nil && len(found) == 1 {
 		text = s.observe(found[0])
 	}
-	lines := strings.Split(fleeting.ReplaceAllString(text, " $1 "), "\n")
+	text = strings.ReplaceAll(text, ",uuid=on", "") // overlay's own choice for an upper layer that is new
+	lines := strings.Split(fleeting.ReplaceAllString(text, "$1 "), "\n")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
 
 // fleeting is what two lives of a container differ in.
-var fleeting = regexp.MustCompile(`(?:^|\s)(process:|mnt:|device )[0-9:]+\s`)
+var fleeting = regexp.MustCompile(`(?m)\b(process:|mnt:|device )[0-9:]+ `)
 
 // mine tells whether a fact is the subject's own. The host's network and mounts
 // are others' too, who come and go: of these only what lies in its folder

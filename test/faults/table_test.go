@@ -173,7 +173,7 @@ func render(written map[string]column) string {
 }
 
 // inDocs writes what only a subject knows as people do.
-var inDocs = strings.NewReplacer("{$TO}", "{…}", "$PEER", "ADDRESS", "$PORT", "PORT", "$WEB", "PORT", "$DATA", "/data", "$SCRATCH", "/scratch", "|", "\\|")
+var inDocs = strings.NewReplacer("{$TO}", "{…}", "$PEER", "ADDRESS", "$PORT", "PORT", "$WEB", "PORT", "$DATA", "/data", "$SCRATCH", "/scratch", "$SUBJECT", "PROGRAM", "|", "\\|")
 
 // titles are the columns'.
 func titles() []string {

@@ -22,7 +22,8 @@ const (
 // dice draw what is said of a fault.
 type dice struct {
 	*rand.Rand
-	dir string // a folder that the target may write to, as it sees it; on a disk
+	dir  string // a folder that the target may write to, as it sees it; on a disk
+	port string // on which it answers; "" where it does not
 }
 
 func (d dice) one(of ...string) string { return of[d.IntN(len(of))] }
@@ -30,9 +31,9 @@ func (d dice) one(of ...string) string { return of[d.IntN(len(of))] }
 // draw is how a fault is drawn.
 type draw struct {
 	on     place
-	ends   bool                // what it strikes ends, or is started again: nothing else is on it then
+	ends   bool                // what it strikes ends, and nothing takes that back: it is alone, too
 	disk   bool                // it needs a folder on a disk
-	apart  bool                // it stands still, so that nothing can be measured beside it
+	alone  bool                // what it strikes stands still, or is started again: nothing is beside it
 	fields func(d dice) string // what a file says of it, besides its type
 }
 
@@ -40,13 +41,14 @@ type draw struct {
 // them here.
 func draws() map[string]draw {
 	return map[string]draw{
-		"freeze": {on: onProcess | onUnit | onBox | onWire, apart: true, fields: func(d dice) string { return d.one("", ", backend: signal") }},
-		"kill":   {on: onProcess | onBox, ends: true, fields: func(d dice) string { return d.one("", ", every: 30ms") }},
+		"freeze": {on: onProcess | onUnit | onBox | onWire, alone: true, fields: func(d dice) string { return d.one("", ", backend: signal") }},
+		"kill":   {on: onProcess | onBox, ends: true, fields: func(d dice) string { return d.one("", ", every: 30ms", ", pattern: soak-box") }},
 		"latency": {on: onWire | onBox, fields: func(d dice) string {
 			return d.one(", delay: 20ms", ", delay: 5ms, jitter: 1ms, direction: both", ", loss: 20", ", rate: 1mbit")
 		}},
 		"partition": {on: onWire | onBox, fields: func(d dice) string {
-			return d.one("", ", direction: egress", ", how: reject", ", how: reset")
+			return d.one("", ", direction: egress", ", how: reject", ", how: reset",
+				", how: blackhole, cidrs: [10.0.0.0/8]", ", how: unreachable, cidrs: [10.64.0.0/10]", ", how: prohibit, cidrs: [192.0.2.0/24]")
 		}},
 		"burn.cpu": {on: onUnit | onBox, fields: func(d dice) string { return fmt.Sprintf(", load: %d", 5+d.IntN(90)) }},
 		"burn.memory": {on: onUnit | onBox, fields: func(d dice) string {
@@ -56,8 +58,13 @@ func draws() map[string]draw {
 			return fmt.Sprintf(", path: %s, file: 1MiB, do: %s", d.dir, d.one("read", "write", "both", "fsync")) +
 				d.one(", random: true", "") + d.one(", bytesPerSecond: 1MiB", ", operations: 50/s", "")
 		}},
+		"stop": {on: onBox, alone: true, fields: func(d dice) string {
+			return d.one("", ", restartAfter: 50ms", ", grace: 20ms", ", signal: INT, grace: 50ms")
+		}},
+		"remove":       {on: onBox, alone: true, fields: func(d dice) string { return d.one("", ", volumes: true") }},
+		"capabilities": {on: onBox, alone: true, fields: func(d dice) string { return d.one(", drop: NET_RAW", ", drop: [CHOWN, KILL]") }},
 		"throttle": {on: onUnit | onBox, fields: func(d dice) string {
-			return d.one(", cpus: 0.2", ", pids: 150", ", cpus: 0.3, pids: 120", ", denyDevices: [{device: 'c 1:5'}]")
+			return d.one(", cpus: 0.2", ", cpusetCount: 1", ", pids: 150", ", cpus: 0.3, pids: 120", ", denyDevices: [{device: 'c 1:5'}]")
 		}},
 		"clock": {on: onProcess | onUnit | onBox, fields: func(d dice) string { return d.one(", offset: -24h", ", offset: 250ms") }},
 		"fill": {on: onProcess | onUnit | onBox, disk: true, fields: func(d dice) string {
@@ -67,7 +74,15 @@ func draws() map[string]draw {
 		"exec": {on: onProcess | onUnit | onBox, fields: func(d dice) string {
 			return ", where: beside, command: [\"true\"], undo: [sh, -c, " + d.one("exit", "sleep 0.05") + "]"
 		}},
-		"exhaust": {on: onProcess | onUnit | onBox, fields: func(d dice) string { return fmt.Sprintf(", what: files, leave: %d", 20+d.IntN(40)) }},
+		"http": {on: onBox, fields: func(d dice) string {
+			return ", port: " + d.port + d.one(", status: 503", ", abort: true", ", delay: 20ms", ", status: 404, percent: 50", ", delay: 10ms, connections: keep")
+		}},
+		"exhaust": {on: onProcess | onUnit | onBox, fields: func(d dice) string {
+			if d.port != "" && d.IntN(2) == 0 {
+				return fmt.Sprintf(", what: connections, port: %s, count: %d", d.port, 1+d.IntN(100))
+			}
+			return fmt.Sprintf(", what: files, leave: %d", 20+d.IntN(40))
+		}},
 		"dns": {on: onBox, fields: func(d dice) string {
 			return d.one("", ", how: refuse", ", how: nxdomain, names: [\"*.example\"]", ", how: slow, delay: 50ms")
 		}},
@@ -88,7 +103,7 @@ func beside(name string, there []string) bool {
 	if len(there) == 0 {
 		return true
 	}
-	alone := func(name string) bool { return all[name].ends || all[name].apart }
+	alone := func(name string) bool { return all[name].ends || all[name].alone }
 	return !alone(name) && !slices.Contains(there, name) && !slices.ContainsFunc(there, alone)
 }
 
@@ -117,7 +132,7 @@ func (r *recipe) unit(tag string, _ time.Duration) (string, error) {
 	names = slices.DeleteFunc(names, func(name string) bool { return !beside(name, h.struck) })
 	name := names[r.t.rng.IntN(len(names))]
 	h.struck = append(h.struck, name)
-	text := section(name, dice{r.t.rng, r.t.work})
+	text := section(name, dice{Rand: r.t.rng, dir: r.t.work})
 	r.names = append(r.names, "unit: "+strings.TrimPrefix(text, "fault: "))
 	return fmt.Sprintf("%s, target: {type: process, cgroup: %s}", text, h.cgroups[0]), nil
 }

@@ -34,7 +34,7 @@ func TestDrawsAreRight(t *testing.T) {
 	t.Parallel()
 	host := proc.Host()
 	l := experiment.Loader{Faults: monkeys.Faults(host), Targets: targets.All(host, native.NewCurrent(host))}
-	d := dice{rand.New(rand.NewPCG(1, 2)), "/data"}
+	d := dice{rand.New(rand.NewPCG(1, 2)), "/data", "7000"}
 	for name := range draws() {
 		for range 50 {
 			text := section(name, d)

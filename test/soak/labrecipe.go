@@ -78,7 +78,7 @@ func (r *recipe) onService(service string) (on, fault string) {
 	names = slices.DeleteFunc(names, func(name string) bool { return !beside(name, r.struck[service]) })
 	name := names[r.t.rng.IntN(len(names))]
 	r.struck[service] = append(r.struck[service], name)
-	text := section(name, dice{r.t.rng, boxDir(service)})
+	text := section(name, dice{r.t.rng, boxDir(service), boxPort})
 	if draws()[name].ends {
 		text += ", irreversible: true"
 	}

@@ -13,7 +13,9 @@ package main
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -65,7 +67,7 @@ func serve(dir, address, web string) error {
 	go func() {
 		for {
 			count.Add(1)
-			time.Sleep(time.Millisecond)
+			time.Sleep(5 * time.Millisecond)
 		}
 	}()
 	if err := answer(address, web); err != nil {
@@ -102,7 +104,10 @@ func orphaned(ended chan<- os.Signal) {
 	if err != nil || info.Mode()&os.ModeNamedPipe == 0 {
 		return
 	}
-	_, _ = os.Stdin.Read(make([]byte, 1))
+	_, err = os.Stdin.Read(make([]byte, 1))
+	if !errors.Is(err, io.EOF) {
+		fmt.Fprintln(os.Stderr, "subject: what it reads from has not ended:", err)
+	}
 	ended <- syscall.SIGTERM
 }
 
