@@ -24,7 +24,7 @@ func TestExamplesLoad(t *testing.T) {
 	}
 	loader := newApp(nil, nil, nil).loader()
 	for _, file := range files {
-		if filepath.Base(file) == "compose.yaml" {
+		if strings.HasPrefix(filepath.Base(file), "compose.") {
 			continue
 		}
 		if _, err := loader.LoadFile(file, nil); err != nil {
@@ -76,6 +76,13 @@ func TestShop(t *testing.T) {
 		{"catalog-slow", experiment.Fail},
 		{"bus-lossy", experiment.Pass},
 		{"orders-partitioned", experiment.Pass},
+		{"bus-stopped", experiment.Pass},
+		{"billing-disk-full", experiment.Pass},
+		{"billing-clock", experiment.Fail},
+		{"catalog-unnamed", experiment.Pass},
+		{"catalog-starved", experiment.Pass},
+		{"orders-starved", experiment.Fail},
+		{"recommendations-error", experiment.Pass},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l.t = t

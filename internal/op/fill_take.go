@@ -84,11 +84,34 @@ func (f *Fill) takeBytes(ctx context.Context, dir *os.File, held *heldSpace) err
 	if err != nil {
 		return err
 	}
-	held.files, held.named, held.want = append(held.files, file), named, want
-	if err := allocate(ctx, file, want, f.Disk.memory()); err != nil {
-		return partly(file, want, err)
+	held.files, held.named = append(held.files, file), named
+	for try := 0; ; try++ {
+		held.want = want
+		err := allocate(ctx, file, want, f.Disk.memory()) // 0 bytes at once
+		if err == nil {
+			return nil
+		}
+		if f.Percent == 0 || !errors.Is(err, unix.ENOSPC) || try == 20 {
+			return partly(file, want, err)
+		}
+		if want, err = f.again(dir, file); err != nil {
+			return err
+		}
 	}
-	return nil
+}
+
+// again gives back what could be taken of it, and says how much it is now to a
+// level: the target has written since it was reckoned.
+func (f *Fill) again(dir, file *os.File) (int64, error) {
+	if err := file.Truncate(0); err != nil {
+		return 0, err
+	}
+	now, err := spaceOf(dir)
+	if err != nil {
+		return 0, err
+	}
+	want, _, err := f.Wants(now)
+	return want, err
 }
 
 // partly says how far it came.

@@ -87,6 +87,35 @@ func TestFillNamed(t *testing.T) {
 	}
 }
 
+// TestFillLevelInUse fills to a level, while the target writes between what is
+// free is read and taken.
+func TestFillLevelInUse(t *testing.T) {
+	t.Parallel()
+	disk := t.TempDir()
+	fillPrey(t) // or a skip
+	must(t, unix.Mount("test", disk, "tmpfs", 0, "size=8m"))
+	t.Cleanup(func() { must(t, unix.Unmount(disk, unix.MNT_DETACH)) })
+	self, err := host.Identify(os.Getpid())
+	must(t, err)
+	f := NewFill(NewHost(host), Fill{Amount: Amount{Percent: 100}, Run: "abcd23", Process: self, Path: disk})
+	_, err = f.look()
+	must(t, err)
+	f.nameless = func(dir int) (int, error) {
+		must(t, os.WriteFile(filepath.Join(disk, "grows"), make([]byte, 1<<20), 0o600))
+		return unix.Openat(dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	}
+	must(t, f.Apply(t.Context()))
+	if e, err := f.Verify(t.Context()); err != nil || !e.InForce {
+		t.Errorf("%+v, %v", e, err)
+	}
+	var st unix.Statfs_t
+	must(t, unix.Statfs(disk, &st))
+	if st.Bfree != 0 {
+		t.Errorf("%d blocks are free", st.Bfree)
+	}
+	must(t, f.Gone().Apply(t.Context()))
+}
+
 // TestFillWants asks how much is taken.
 func TestFillWants(t *testing.T) {
 	t.Parallel()
