@@ -1,7 +1,7 @@
 export CGO_ENABLED ?= 0
 SIMIAN := bin/simian
 
-.PHONY: build demo quickstart test docker-test lab lab-vm lab-vm-1 lab-vm-2 race lint fmt bench bench-launch bench-latency soak fuzz clean
+.PHONY: build demo quickstart test docker-test lab lab-vm lab-vm-1 lab-vm-2 race lint fmt bench bench-launch bench-latency bench-chaos soak fuzz clean
 
 build: ## one static binary, bin/simian
 	go build -trimpath -o $(SIMIAN) ./cmd/simian
@@ -79,6 +79,10 @@ bench-latency: build ## how exact delay, loss, jitter and rates are, here and on
 	go run ./test/vm -v -timeout 30m -with $(SIMIAN) -with bin/bench-latency -with bin/latency-tools \
 		-out bin/latency-vm.json -exec 'bin/bench-latency -v -tools bin/latency-tools'
 	bin/bench-latency -report bin/latency-host.json,bin/latency-vm.json -to docs/accuracy.md
+
+bench-chaos: ## how exact and how quick the Chaos Monkey's faults are, beside stress-ng: docs/chaos-figures.md
+	go build -trimpath -o bin/bench-chaos ./bench/chaos
+	nice -n -20 bin/bench-chaos -to docs/chaos-figures.md
 
 soak: build ## hundreds of runs, each killed at a random moment
 	go run ./test/soak -simian $(SIMIAN)

@@ -10,6 +10,7 @@ has iptables iptables
 has runc runc
 has crun crun
 has bwrap bubblewrap
+has stress-ng stress-ng
 [ -n "$missing" ] || exit 0
 
 export DEBIAN_FRONTEND=noninteractive
