@@ -143,7 +143,8 @@ func (p *paper) times(rows []*timesRow) {
 		p.say("| %s%s | %d | %.2f | %s | %s |", r.name, r.group.mark(), len(r.force), median(r.plan), r.cells(r.force), back)
 	}
 	p.say("\n¹ a helper starts, or a disk is written to: not in the goal of 5 ms. ² the goal is 50 ms. ³ the container is started again,")
-	p.say("by its keeper.\n")
+	p.say("by its keeper. burn's helper is in force once it works: its memory is not all held then, nor its file written. A helper")
+	p.say("starts in a cgroup of its own with the weight that others have, so where others work it waits for its turn.\n")
 }
 
 // cells are the median, in bold where it misses its goal, the least and the most.

@@ -22,12 +22,14 @@ type Memory struct {
 	OOM    bool   `json:"oom,omitzero"`    // until the kernel kills
 	Events string `json:"events"`          // the file that counts what the kernel kills: memory.events, or version 1's memory.oom_control
 	Limit  int64  `json:"limit,omitzero"`  // bytes, for the report; 0 is none
+	Cgroup string `json:"cgroup"`          // of this process
 }
 
 const (
 	pageSize   = 4096 // touched one by one; larger pages are touched more than once
 	memoryStep = 4 << 20
 	memoryTick = 5 * time.Millisecond
+	atOnce     = 500 * time.Millisecond // that whoever asked waits for it
 
 	memfdCloexec = 1
 	sysMemfd     = sysMemfdArch
@@ -37,6 +39,7 @@ const (
 type held struct {
 	Memory
 	began int64 // clockMonotonic
+	own   int64 // bytes of this process itself
 	bytes atomic.Int64
 	over  atomic.Bool
 	kills int64 // counted when it began
@@ -63,18 +66,39 @@ func BeginMemory(args json.RawMessage, files []int) (helper.Work, error) {
 		go h.grow(func(from, to int64) error { return fillFile(int(fd), from, to) })
 		return h, nil
 	}
-	pages, err := syscall.Mmap(-1, 0, int(h.Bytes), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
+	h.own = min(h.ownBytes(), h.Bytes-pageSize)
+	rest := h.Bytes - h.own
+	pages, err := syscall.Mmap(-1, 0, int(rest), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("reserve %d bytes: %w", h.Bytes, err)
 	}
 	_ = syscall.Madvise(pages, syscall.MADV_NOHUGEPAGE) // a large page would be more than was asked for
+	h.bytes.Store(h.own)
 	go h.grow(func(from, to int64) error {
-		for at := from; at < to; at += pageSize {
+		for at := from - h.own; at < to-h.own; at += pageSize {
 			pages[at] = 1
 		}
 		return nil
 	})
+	for end := clock(clockMonotonic) + int64(atOnce); h.RampNs == 0 && h.bytes.Load() < h.Bytes && clock(clockMonotonic) < end; {
+		time.Sleep(time.Millisecond)
+	}
 	return h, nil
+}
+
+// ownBytes is what this process holds already, as its cgroup counts it: a part
+// of what is asked for. What a process has when it is moved into a cgroup of
+// version 1 does not count there.
+func (h *held) ownBytes() int64 {
+	data, _ := os.ReadFile(h.Cgroup + "/memory.stat")
+	for line := range strings.Lines(string(data)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name == "anon" || name == "rss" {
+			n, _ := strconv.ParseInt(value, 10, 64)
+			return n / pageSize * pageSize
+		}
+	}
+	return 0
 }
 
 // spare makes this process as unlikely as it may be to be the one that is
@@ -98,7 +122,7 @@ func fillFile(fd int, from, to int64) error {
 
 // grow holds more and more, along the ramp.
 func (h *held) grow(take func(from, to int64) error) {
-	for at := int64(0); at < h.Bytes && !h.over.Load(); {
+	for at := h.own; at < h.Bytes && !h.over.Load(); {
 		if h.OOM && h.killed() > h.kills {
 			return // it stays as it is until the end: what is killed again is the policy's doing
 		}

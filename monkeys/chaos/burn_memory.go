@@ -58,6 +58,7 @@ func (b *BurnMemory) Plan(_ context.Context, run experiment.RunID, t experiment.
 	if limited {
 		order.Limit = limit
 	}
+	order.Cgroup = filepath.Join(c.dir.Path, fmt.Sprintf("simian-%s-burn-memory-%d", run, t.PIDs[0].PID))
 	steps, err := burner(b.host, t, op.Helper{
 		Run: run, Name: "burn-memory", Program: burn.MemoryName, Counts: c.beside(t),
 		Words: fmt.Sprintf("burn.memory for %s: %s", t.Name, words),
