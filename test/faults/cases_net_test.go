@@ -33,7 +33,7 @@ func latencyCases() []faultCase {
 	}
 	lossy := late("loss", "loss: 100")
 	lossy.Ill = "lost"
-	netem := late("netem", "delay: 200ms, backend: netem")
+	netem := late("netem", "delay: 400ms, backend: netem")
 	if err := op.CanNetem(op.NewHost(host)); err != nil {
 		why := "backend netem: " + err.Error() + " (backend: queue needs none)"
 		netem.Refused = func(k kind) string {
@@ -43,5 +43,5 @@ func latencyCases() []faultCase {
 			return hostNet
 		}
 	}
-	return []faultCase{late("delay", "delay: 200ms"), netem, late("queue", "delay: 200ms, backend: queue"), lossy}
+	return []faultCase{late("delay", "delay: 400ms"), netem, late("queue", "delay: 400ms, backend: queue"), lossy}
 }

@@ -41,7 +41,7 @@ func counts(s *subject) string {
 func dials(network string) func(s *subject) string {
 	return func(s *subject) string {
 		switch said := s.answer("dial", network, "$PEER:$PORT"); {
-		case number(said) >= 0.1:
+		case number(said) >= 0.3:
 			return "late"
 		case number(said) >= 0:
 			return "answered"

@@ -25,7 +25,7 @@ func throttleCases() []faultCase {
 			Feel: forks, Well: "forks", Ill: "can't",
 		},
 		{
-			Name: "throttle", Form: "io", Section: "{type: throttle, io: [{path: $DATA, writeOps: 2}]}", Refused: refused("with the io controller "),
+			Name: "throttle", Form: "io", Section: "{type: throttle, io: [{path: $DATA, writeBytes: 512KiB}]}", Refused: refused("with the io controller "),
 			Feel: syncs, Well: "fast", Ill: "slow",
 		},
 		{
@@ -74,9 +74,9 @@ func forks(s *subject) string {
 	return "can't"
 }
 
-// syncs tells how long a few synchronous writes take.
+// syncs tells how long it takes to write 512 KiB to a disk.
 func syncs(s *subject) string {
-	if took := number(s.answer("write", "$DATA/throttled", "24576", "4096", "sync")); took >= 0 && took < 2 {
+	if took := number(s.answer("write", "$DATA/throttled", "524288", "131072", "sync")); took >= 0 && took < 0.6 {
 		return "fast"
 	}
 	return "slow"

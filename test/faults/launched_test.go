@@ -28,6 +28,7 @@ services:
     cpus: 1
     mem_limit: 64m
     pids_limit: 64
+    ulimits: {nofile: {soft: 1024, hard: 1024}} # Go raises a soft one as it starts
     volumes:
       - DIR/web:/shared
       - data:/data

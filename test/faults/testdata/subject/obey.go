@@ -60,7 +60,7 @@ func wall() (vdso, call, monotonic, boot int64) {
 	return vdso, clock(0), clock(1), clock(7)
 }
 
-const patience = 400 * time.Millisecond
+const patience = 800 * time.Millisecond
 
 // dial sends a word to NETWORK ADDRESS and wants it back: how many seconds that
 // takes, a new connection included.
