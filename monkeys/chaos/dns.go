@@ -20,6 +20,8 @@ import (
 type DNS struct {
 	How       string              `json:"how,omitempty" jsonschema:"drop: no answer (default); refuse: REFUSED; nxdomain: no such name; servfail: the server failed; address: a wrong one, see addresses; slow: the right answer, see delay"`
 	Names     []string            `json:"names,omitempty" jsonschema:"names as programs say them, or patterns: *.example.org is every name below it; left out, all names"`
+	Services  []string            `json:"services,omitempty" jsonschema:"names of a cloud's services, such as aws.s3: ready-made lists (docs/services.md)"`
+	Region    string              `json:"region,omitempty" jsonschema:"of the services, such as eu-west-1"`
 	Exclude   []string            `json:"exclude,omitempty" jsonschema:"names and patterns that are left alone"`
 	Types     []string            `json:"types,omitempty" jsonschema:"of records: A, AAAA, MX … ; left out, all; for address, A and AAAA"`
 	Addresses []string            `json:"addresses,omitempty" jsonschema:"the wrong answer: one IPv4 address, one IPv6 address, or both; a name has no address of a family that is not given"`
@@ -118,8 +120,17 @@ func excluded(r *dnsrelay.Rule, name string) bool {
 	return slices.ContainsFunc(r.Exclude, func(p string) bool { return p == name || dnsrelay.Matches(p, name) })
 }
 
-// patterns are the names that the file gives, or stands for.
-func (d *DNS) patterns() []string { return d.Names }
+// patterns are the names that the file gives, or stands for. Those of services
+// are whole: no search domain is put behind them.
+func (d *DNS) patterns() []string {
+	list := slices.Clone(d.Names)
+	for _, service := range d.Services {
+		for _, name := range filter.ServicePatterns(service, d.Region) {
+			list = append(list, name+".")
+		}
+	}
+	return list
+}
 
 func (d *DNS) how() string {
 	if d.How == "" {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -199,6 +200,25 @@ func TestDNSNotes(t *testing.T) {
 	for _, want := range []string{"over TLS or HTTPS", "cache stands in the target's hosts(5)", "fe80::1%eth0 are not reached"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("%q is not in\n%s", want, notes)
+		}
+	}
+}
+
+// TestDNSServices takes names of clouds' services.
+func TestDNSServices(t *testing.T) {
+	t.Parallel()
+	d := &DNS{Services: []string{"aws.s3"}, Region: "eu-west-1"}
+	must(t, d.Validate())
+	r, err := d.rule(nil)
+	must(t, err)
+	for _, want := range []string{"s3.eu-west-1.amazonaws.com", "*.s3.eu-west-1.amazonaws.com"} {
+		if !slices.Contains(r.Names, want) {
+			t.Errorf("%s is not in %q", want, r.Names)
+		}
+	}
+	for _, d := range []*DNS{{Services: []string{"aws.s4"}}, {Services: []string{"aws.metadata"}}, {Services: []string{"aws.ec2"}, Region: "here"}} {
+		if err := d.Validate(); err == nil {
+			t.Errorf("%q in %q is taken", d.Services, d.Region)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/dnsrelay"
+	"github.com/simianhq/simian/internal/filter"
 )
 
 var dnsWays = []string{dnsrelay.Drop, dnsrelay.Refuse, dnsrelay.NXDomain, dnsrelay.ServFail, dnsrelay.Address, dnsrelay.Slow}
@@ -39,7 +40,21 @@ func (d *DNS) Validate() error {
 	case d.how() != dnsrelay.Slow && d.Delay != 0:
 		return experiment.Fieldf("delay", "is for how: slow only")
 	}
-	return cmp.Or(d.checkAddresses(), d.checkTypes(), checkNames("names", d.Names), checkNames("exclude", d.Exclude))
+	return cmp.Or(d.checkAddresses(), d.checkTypes(), checkNames("names", d.Names), checkNames("exclude", d.Exclude), d.checkServices())
+}
+
+// checkServices refuses services that nobody looks up: without a name, all
+// would be meant.
+func (d *DNS) checkServices() error {
+	if err := filter.CheckServices(d.Services, d.Region); err != nil {
+		return err
+	}
+	for i, service := range d.Services {
+		if len(filter.ServicePatterns(service, d.Region)) == 0 {
+			return experiment.Fieldf(fmt.Sprintf("services/%d", i), "%s is asked by address, not by name: partition reaches it", service)
+		}
+	}
+	return nil
 }
 
 func (d *DNS) checkAddresses() error {
