@@ -255,8 +255,8 @@ func TestBurnMemory(t *testing.T) {
 func TestBurnMemoryOOM(t *testing.T) {
 	t.Parallel()
 	h := op.NewHost(host)
-	l := newLimited(t, memory(64<<20), "sh", "-c", `x=$(head -c 20000000 /dev/zero | tr '\0' x); while :; do sleep 0.05; done`)
-	await(t, "memory in use", func() bool { return l.memoryUse() > 18<<20 })
+	l := newLimited(t, memory(320<<20), "sh", "-c", `x=$(head -c 80000000 /dev/zero | tr '\0' x); while :; do sleep 0.05; done`)
+	await(t, "memory in use", func() bool { return l.memoryUse() > 78<<20 })
 	steps := strike(t, &BurnMemory{OOM: true, host: h}, l.target(t))
 	if len(steps) != 2 || steps[0].Undo != nil {
 		t.Fatalf("%v", steps)
