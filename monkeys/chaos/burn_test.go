@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -91,6 +92,7 @@ func (l *limited) children() string {
 		found, _ := filepath.Glob(filepath.Join(dir, "simian-*"))
 		list = append(list, found...)
 	}
+	slices.Sort(list)
 	return strings.Join(list, " ")
 }
 
