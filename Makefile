@@ -30,7 +30,7 @@ lab: ## what the tests need besides: Docker, other runtimes, QEMU and a second k
 # none may be skipped there but for these reasons. There are two machines, since
 # each is emulated by one thread.
 VM1 := ./test/vm ./internal/op ./internal/proc ./internal/box ./internal/seccomp ./internal/labnet \
-	./internal/image ./internal/journal ./internal/guard ./targets/process ./targets/native ./cmd/simian ./test/faults
+	./internal/image ./internal/journal ./internal/guard ./targets/process ./targets/native ./cmd/simian
 VM2 := ./internal/filter ./internal/gauge ./internal/queue ./internal/impair ./monkeys/chaos ./monkeys/latency
 
 # it has cgroup v2 alone, which is what it is for: the host has v1;

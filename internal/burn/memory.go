@@ -86,16 +86,26 @@ func BeginMemory(args json.RawMessage, files []int) (helper.Work, error) {
 	return h, nil
 }
 
-// ownBytes is what this process holds already, as its cgroup counts it: a part
-// of what is asked for. What a process has when it is moved into a cgroup of
-// version 1 does not count there.
+// ownBytes is what this process holds already: a part of what is asked for. Its
+// cgroup tells, where that counts by itself: what a process has when it is moved
+// into one of version 1 does not count there. Else the kernel's count of this
+// process does (RssAnon of proc_pid_status(5)).
 func (h *held) ownBytes() int64 {
-	data, _ := os.ReadFile(h.Cgroup + "/memory.stat")
+	if data, err := os.ReadFile(h.Cgroup + "/memory.stat"); err == nil {
+		return max(field(data, "anon "), field(data, "rss ")) / pageSize * pageSize
+	}
+	data, _ := os.ReadFile("/proc/self/status")
+	return field(data, "RssAnon:") << 10 / pageSize * pageSize
+}
+
+// field returns the first number of the line that begins with name.
+func field(data []byte, name string) int64 {
 	for line := range strings.Lines(string(data)) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if name == "anon" || name == "rss" {
-			n, _ := strconv.ParseInt(value, 10, 64)
-			return n / pageSize * pageSize
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			if words := strings.Fields(rest); len(words) > 0 {
+				n, _ := strconv.ParseInt(words[0], 10, 64)
+				return n
+			}
 		}
 	}
 	return 0
@@ -155,13 +165,7 @@ func (h *held) due() int64 {
 // for want of memory.
 func (h *held) killed() int64 {
 	data, _ := os.ReadFile(h.Events)
-	for line := range strings.Lines(string(data)) {
-		if value, ok := strings.CutPrefix(line, "oom_kill "); ok {
-			n, _ := strconv.ParseInt(strings.TrimSpace(value), 10, 64)
-			return n
-		}
-	}
-	return 0
+	return field(data, "oom_kill ")
 }
 
 // Report implements helper.Work.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -256,11 +257,19 @@ func (h *HTTP) end(ctx context.Context) error {
 	if err == nil {
 		err = h.gone().Apply(ctx)
 	}
+	for end := time.Now().Add(releaseTime); errors.Is(err, experiment.ErrBusy) && time.Now().Before(end) && ctx.Err() == nil; {
+		pause()
+		err = h.gone().Apply(ctx)
+	}
 	if err == nil {
 		err = h.forget(isRelayed)
 	}
 	return err
 }
+
+// releaseTime is how long the kernel may take to let go of a table whose owner
+// has just ended.
+const releaseTime = 2 * time.Second
 
 // isRelayed tells whether a connection was redirected: answers to it come from
 // another port than it was sent to.
