@@ -40,7 +40,7 @@ VMFLAGS += -may-skip 'no systemd to start|no (Docker|containerd) runs here'
 # Not run at all: one that lists packages, with a toolchain;
 VMFLAGS += -skip '^TestLayout$$'
 # those that promise times, which an emulated processor does not keep;
-VMFLAGS += -skip '^(TestShop|TestQuickstart|TestLabThatDoesNotComeUp|TestDependenciesThatFail|TestDeadlineOfAStoppedRunner|TestManyAddAtOnce|TestLogOfMuch|TestLabExec)$$'
+VMFLAGS += -skip '^(TestShop|TestQuickstart|TestLabThatDoesNotComeUp|TestDependenciesThatFail|TestDeadlineOfAStoppedRunner|TestManyAddAtOnce|TestLogOfMuch|TestLabExec|TestBurnCPU|TestBurnMemoryOOM|TestClockHot|TestClockRestless)$$'
 # those that start simian hundreds of times, 2.5 minutes of an emulated processor,
 # to cut its journal at each write, which is the same on every kernel.
 VMFLAGS += -skip '^(TestKilledAtEveryWrite|TestLabKilledAtEveryWrite)$$'
