@@ -45,8 +45,8 @@ func TestKillChosenConformance(t *testing.T) {
 	}{
 		"processes by name":   {&Kill{Process: "sleep", fs: host}, func(t testing.TB) experiment.Target { _, target := herd(t, 3); return target }},
 		"a process by line":   {&Kill{Pattern: "sleep 60[12]$", Count: 1, fs: host}, func(t testing.TB) experiment.Target { _, target := herd(t, 3); return target }},
-		"in a container":      {&Kill{Process: "sleep", Pattern: " 7", fs: host}, busyContainer},
-		"all of a container ": {&Kill{Pattern: ".", fs: host}, busyContainer},
+		"in a container":      {&Kill{Process: "sleep", Pattern: " 7", fs: host}, patientContainer},
+		"all of a container ": {&Kill{Pattern: ".", fs: host}, patientContainer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -87,8 +87,19 @@ func murder(id experiment.ProcessID) error {
 
 // busyContainer has a main process that starts a helper again whenever it ends.
 func busyContainer(t testing.TB) experiment.Target {
+	return helped(t, "sleep 602 & while :; do sleep 701; done")
+}
+
+// patientContainer has a main process that waits for its helpers, and starts
+// none anew: what is done to it stays as it is.
+func patientContainer(t testing.TB) experiment.Target {
+	return helped(t, "sleep 602 & sleep 701 & wait")
+}
+
+// helped is a container whose main process, a shell's script, has two helpers.
+func helped(t testing.TB, script string) experiment.Target {
 	t.Helper()
-	target := contained(t, box.Limits{}, "sh", "-c", "sleep 602 & while :; do sleep 701; done")
+	target := contained(t, box.Limits{}, "sh", "-c", script)
 	await(t, "its helpers", func() bool { return len(lines(t, target)) == 3 })
 	return target
 }
