@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if signal.Ignored(unix.SIGHUP) { // by nohup, which those that are started here would inherit
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
 	if l, err := net.Listen("tcp", "[::1]:0"); err == nil { // package net asks once what there is of IPv6: here, and not in a namespace that has nothing yet
 		_ = l.Close()
 	}
