@@ -35,7 +35,7 @@ func (u *Unmount) makeKept() error {
 	if err := u.unkeep(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(u.Kept), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(u.Kept), 0o755); err != nil { // locks are in it, of all users
 		return err
 	}
 	if err := os.Mkdir(u.Kept, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
