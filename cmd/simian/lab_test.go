@@ -150,7 +150,7 @@ func TestLabOfAnExperiment(t *testing.T) {
 	compose := l.compose(webService, clientService)
 	spec := "{compose: " + compose + "}"
 	killWeb := strings.Replace(killWeb, "kill}", "kill, every: 300ms}", 1)
-	killWeb = strings.Replace(killWeb, "web}}", "web}, for: 500ms}", 1)
+	killWeb = strings.Replace(killWeb, "web}}", "web}, for: 3s}", 1)
 	probe := "  hypothesis: {every: 50ms, checks: [{name: it answers, probe: {type: http, url: 'http://web'}, min: 1, allow: 99}]}\n  steady: {for: 100ms}\n"
 	l.expect(0, "plan", l.experiment(spec, killWeb, probe))
 	l.noLab()

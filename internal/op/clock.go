@@ -21,6 +21,8 @@ type Clock struct {
 	Offset    time.Duration          `json:"offset,omitzero"` // whole microseconds
 	To        time.Time              `json:"to,omitzero"`     // instead of an offset: what time it is as it is applied
 	Image     vdso.Image             `json:"image"`
+	Program   string                 `json:"program,omitempty"` // BPF, which catches system calls; at most 15 bytes, with the run's name
+	Noted     []string               `json:"noted,omitempty"`
 	Present   bool                   `json:"present"`
 
 	host *Host
@@ -31,7 +33,7 @@ func NewClock(host *Host, c Clock) experiment.Step {
 	do, undo := c, c
 	do.Present, do.host = true, host
 	undo.Present, undo.host = false, host
-	undo.Offset, undo.To = 0, time.Time{}
+	undo.Offset, undo.To, undo.Noted = 0, time.Time{}, nil
 	return experiment.Step{Do: &do, Undo: &undo}
 }
 
@@ -65,6 +67,9 @@ func signed(d time.Duration) string {
 // Backend implements experiment.Backed.
 func (c *Clock) Backend() string { return "vDSO" }
 
+// Notes implements experiment.Noted.
+func (c *Clock) Notes() []string { return c.Noted }
+
 // Handles implements experiment.Handled: the clock of a process is an object of
 // its own, which may be shifted while something else is done to the process.
 func (c *Clock) Handles() []string {
@@ -81,10 +86,12 @@ func (c *Clock) Apply(ctx context.Context) error {
 		return err
 	}
 	if !c.Present {
-		return c.restore(ctx)
+		return errors.Join(c.letCalls(), c.restore(ctx))
 	}
-	_, err := c.install(ctx, c.shift())
-	return err
+	if _, err := c.install(ctx, c.shift()); err != nil {
+		return err
+	}
+	return c.catchCalls()
 }
 
 // rounds is how often processes are looked for again: one may have forked

@@ -15,6 +15,7 @@ import (
 // clockMember is a process, and what stands in its vDSO.
 type clockMember struct {
 	id    experiment.ProcessID
+	base  uint64 // where its vDSO begins
 	state vdso.State
 }
 
@@ -88,7 +89,7 @@ func (c *Clock) look(id experiment.ProcessID) (clockMember, error) {
 	if err != nil && !c.host.FS.Alive(id) {
 		err = vdso.ErrGone
 	}
-	return clockMember{id, state}, clockError(c.Name, id, err)
+	return clockMember{id, m.Base, state}, clockError(c.Name, id, err)
 }
 
 // shifted returns the processes of this host that have this shift, or a part of

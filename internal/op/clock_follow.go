@@ -30,6 +30,9 @@ func (c *Clock) Follow(ctx context.Context) error {
 		case <-tick.C:
 		}
 		_, err := c.install(ctx, s)
+		if err == nil && ctx.Err() == nil {
+			err = c.catchCalls()
+		}
 		if ctx.Err() != nil || err == nil || errors.Is(err, experiment.ErrBusy) {
 			continue // busy: a moment later it may not be
 		}

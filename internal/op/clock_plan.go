@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
@@ -19,6 +20,11 @@ func ClockID(run experiment.RunID, t experiment.Target) uint64 {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "simian clock %s %s", run, t.ID)
 	return max(h.Sum64(), 1) // 0 is nobody's
+}
+
+// ClockProgram names the BPF program of a shift.
+func ClockProgram(run experiment.RunID, id uint64) string {
+	return fmt.Sprintf("sm%s_%06x", run, id>>40)
 }
 
 // PlanClock reads the vDSO of a process, and says why its clock could not be
@@ -33,10 +39,13 @@ func PlanClock(fs proc.FS, id experiment.ProcessID, name string) (vdso.Image, er
 	if tracer := tracerOf(fs, id.PID); tracer != 0 {
 		return vdso.Image{}, fmt.Errorf("%s (pid %d) is traced by pid %d: %w", name, id.PID, tracer, experiment.ErrBusy)
 	}
-	if bits32(fs, id.PID) {
+	m, err := openVDSO(fs, id)
+	if bits32(fs, id.PID) { // known once it is done with becoming a program
+		if err == nil {
+			m.Close()
+		}
 		return vdso.Image{}, fmt.Errorf("%s (pid %d) is a program of 32 bits, whose clock this Simian cannot shift: %w", name, id.PID, experiment.ErrUnsupported)
 	}
-	m, err := openVDSO(fs, id)
 	if err != nil && !fs.Alive(id) {
 		err = vdso.ErrGone
 	}
@@ -57,8 +66,30 @@ func PlanClock(fs proc.FS, id experiment.ProcessID, name string) (vdso.Image, er
 	return image, nil
 }
 
-// openVDSO opens the memory of a process, by a thread that lives.
+// execTime is how long execve(2) may take to write what a program is told of
+// its vDSO, after the memory is the new one already.
+const execTime = 100 * time.Millisecond
+
+// openVDSO opens the memory of a process. One that is becoming another program
+// is waited for.
 func openVDSO(fs proc.FS, id experiment.ProcessID) (vdso.Memory, error) {
+	for end := time.Now().Add(execTime); ; time.Sleep(time.Millisecond) {
+		m, err := openAnyVDSO(fs, id)
+		if !errors.Is(err, vdso.ErrNone) || time.Now().After(end) || !becoming(fs, id) {
+			return m, err
+		}
+	}
+}
+
+// becoming tells whether a process has no auxiliary vector yet, or any more.
+func becoming(fs proc.FS, id experiment.ProcessID) bool {
+	data, err := os.ReadFile(fmt.Sprintf("%s/%d/auxv", fs.Proc, id.PID))
+	st, gone := fs.Stat(id.PID)
+	return err == nil && len(data) == 0 && gone == nil && !st.Kernel() && fs.Alive(id)
+}
+
+// openAnyVDSO opens the memory of a process, by a thread that lives.
+func openAnyVDSO(fs proc.FS, id experiment.ProcessID) (vdso.Memory, error) {
 	m, err := vdso.Open(fs.Proc, id.PID)
 	if !errors.Is(err, vdso.ErrNone) {
 		return m, err

@@ -10,9 +10,9 @@ import (
 
 // Verify implements experiment.Verifier: what is read is the vDSO of each
 // process. Whether the process asks it for the time can't be told.
-func (c *Clock) Verify(context.Context) (experiment.Evidence, error) {
+func (c *Clock) Verify(ctx context.Context) (experiment.Evidence, error) {
 	if !c.Present {
-		return c.verifyBack()
+		return c.verifyBack(ctx)
 	}
 	found, err := c.members()
 	if err != nil {
@@ -30,11 +30,32 @@ func (c *Clock) Verify(context.Context) (experiment.Evidence, error) {
 			Hint: "the others have become another program, or were started, since",
 		}, nil
 	}
-	reads := time.Now().Add(offset).UTC().Format(time.DateTime)
-	return experiment.Evidence{InForce: true, What: fmt.Sprintf("%s by the vDSO: time of day %s, it is %s UTC there", howMany(n), signed(offset), reads)}, nil
+	return c.verifyCalls(n, offset)
 }
 
-func (c *Clock) verifyBack() (experiment.Evidence, error) {
+// verifyCalls tells of n processes whose vDSO is shifted whether their system
+// calls are caught as well.
+func (c *Clock) verifyCalls(n int, offset time.Duration) (experiment.Evidence, error) {
+	there, err := c.callsThere()
+	if err != nil {
+		return experiment.Evidence{}, err
+	}
+	if c.Program != "" && !there {
+		return experiment.Evidence{What: "BPF program " + c.Program + " is not there: system calls tell the truth", Hint: "who made it has ended"}, nil
+	}
+	words, calls := c.caught()
+	reads := time.Now().Add(offset).UTC().Format(time.DateTime)
+	ev := experiment.Evidence{InForce: true, What: fmt.Sprintf("%s by the vDSO: time of day %s, it is %s UTC there%s", howMany(n), signed(offset), reads, words)}
+	if calls > 0 {
+		ev.Felt = experiment.FeltYes
+	}
+	return ev, nil
+}
+
+func (c *Clock) verifyBack(ctx context.Context) (experiment.Evidence, error) {
+	if gone, err := c.callsGone(ctx); err != nil || !gone {
+		return experiment.Evidence{What: "BPF program " + c.Program + " is there still"}, err
+	}
 	left, err := c.shifted()
 	if err != nil {
 		return experiment.Evidence{}, err

@@ -28,17 +28,17 @@ type reading struct {
 	Monotonic, Boottime        int64
 	Micros, MicrosNull, Second int64 // gettimeofday, the same with a time zone only, time
 	SecondNull                 int64 // time(NULL)
-	Direct                     int64 // clock_gettime by a system call
+	Direct, DirectMicros       int64 // clock_gettime and gettimeofday by a system call
 	Rounds                     int64 // of all its threads
 	Wrong                      int64 // times that ran backwards
 }
 
-const readingForm = "%d %d %d %d %d %d %d %d %d %d %d %d %d\n"
+const readingForm = "%d %d %d %d %d %d %d %d %d %d %d %d %d %d\n"
 
 func (r *reading) fields() []any {
 	return []any{
 		&r.GoNow, &r.Realtime, &r.Coarse, &r.TAI, &r.Monotonic, &r.Boottime, &r.Micros, &r.MicrosNull,
-		&r.Second, &r.SecondNull, &r.Direct, &r.Rounds, &r.Wrong,
+		&r.Second, &r.SecondNull, &r.Direct, &r.DirectMicros, &r.Rounds, &r.Wrong,
 	}
 }
 
@@ -197,10 +197,13 @@ func (c vdsoCalls) time(fill bool) int64 {
 func (c vdsoCalls) read() reading {
 	var direct syscall.Timespec
 	_, _, _ = syscall.Syscall(syscall.SYS_CLOCK_GETTIME, unix.CLOCK_REALTIME, uintptr(unsafe.Pointer(&direct)), 0)
+	var micros syscall.Timeval
+	_, _, _ = syscall.Syscall(syscall.SYS_GETTIMEOFDAY, uintptr(unsafe.Pointer(&micros)), 0, 0)
 	return reading{
 		GoNow: time.Now().UnixNano(), Realtime: c.clockGettime(unix.CLOCK_REALTIME), Coarse: c.clockGettime(unix.CLOCK_REALTIME_COARSE),
 		TAI: c.clockGettime(unix.CLOCK_TAI), Monotonic: c.clockGettime(unix.CLOCK_MONOTONIC), Boottime: c.clockGettime(unix.CLOCK_BOOTTIME),
 		Micros: c.gettimeofday(true), MicrosNull: c.gettimeofday(false), Second: c.time(true), SecondNull: c.time(false), Direct: direct.Nano(),
+		DirectMicros: micros.Nano(),
 	}
 }
 
@@ -244,5 +247,9 @@ func shiftOf(t testing.TB, h *Host, offset time.Duration, ids ...experiment.Proc
 	image, err := PlanClock(host, ids[0], "web")
 	must(t, err)
 	id := ClockID("abcd23", experiment.Target{ID: ids[0].Handle()})
-	return NewClock(h, Clock{ID: id, Name: "web", Processes: ids, Offset: offset, Image: image})
+	c := Clock{ID: id, Name: "web", Processes: ids, Offset: offset, Image: image}
+	if CanCatchClockCalls(h) == nil {
+		c.Program = ClockProgram("abcd23", id)
+	}
+	return NewClock(h, c)
 }

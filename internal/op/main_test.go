@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if signal.Ignored(unix.SIGHUP) { // by nohup, which those that are started here would inherit
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
 	if l, err := net.Listen("tcp", "[::1]:0"); err == nil { // package net asks once what there is of IPv6: here, and not in a namespace that has nothing yet
 		_ = l.Close()
 	}
@@ -184,7 +187,7 @@ func writeFile(dir, version string, frozen bool) error {
 
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: it does not come", what)
 		}

@@ -4,15 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/simianhq/simian/experiment"
 )
 
-// keptDir is where mounts are kept that were taken from their targets.
-const keptDir = "/run/simian/mounts"
+// keptAt is where mounts are kept that were taken from their targets, each in a
+// folder of its own, with the run's name.
+const keptAt = "/run/simian/mount-"
 
 // Unmount unmounts a mount of a target, lazily, or mounts it again. Before, a
 // clone of it is mounted where this process's mount namespace keeps it, private
@@ -20,9 +20,9 @@ const keptDir = "/run/simian/mounts"
 // options and propagation (open_tree(2), move_mount(2)).
 //
 //	target's namespace                  Simian's namespace
-//	/data ── clone ───────────────────▶ /run/simian/mounts/RUN-HASH/mount
+//	/data ── clone ───────────────────▶ /run/simian/mount-RUN-HASH/mount
 //	/data ── unmounted
-//	/data ◀─────────────────── clone ── /run/simian/mounts/RUN-HASH/mount
+//	/data ◀─────────────────── clone ── /run/simian/mount-RUN-HASH/mount
 type Unmount struct {
 	MountPoint
 	Kept    string `json:"kept"` // the folder where the clone is
@@ -33,7 +33,7 @@ type Unmount struct {
 
 // NewUnmount returns the op that unmounts at. Its undo is Gone.
 func NewUnmount(host *Host, at MountPoint) *Unmount {
-	return &Unmount{at, filepath.Join(keptDir, at.key()), true, host}
+	return &Unmount{at, keptAt + at.key(), true, host}
 }
 
 // Gone returns the op that mounts it again.

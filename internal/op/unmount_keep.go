@@ -35,7 +35,7 @@ func (u *Unmount) makeKept() error {
 	if err := u.unkeep(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(u.Kept), 0o700); err != nil {
+	if err := makeRunDir(filepath.Dir(u.Kept)); err != nil {
 		return err
 	}
 	if err := os.Mkdir(u.Kept, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -50,6 +50,19 @@ func (u *Unmount) makeKept() error {
 		return err
 	}
 	return unix.Mount("", u.Kept, "", unix.MS_PRIVATE, "")
+}
+
+// makeRunDir makes the folder that is Simian's in /run, where the locks of all
+// users are too, whatever the umask. One that is there keeps its mode.
+func makeRunDir(path string) error {
+	err := os.Mkdir(path, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		err = os.Chmod(path, 0o755)
+	}
+	return err
 }
 
 // makePlace makes what the clone is mounted on: a folder, or a file.

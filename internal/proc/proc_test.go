@@ -79,13 +79,13 @@ func copyFile(t *testing.T, to, from string) {
 
 func await(t *testing.T, ok func() bool) {
 	t.Helper()
-	for range 2000 {
+	for range 20_000 {
 		if ok() {
 			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("waited 2 s in vain")
+	t.Fatal("waited 20 s in vain")
 }
 
 func needRoot(t *testing.T) {

@@ -22,6 +22,7 @@ type Clock struct {
 	Offset Offset  `json:"offset,omitzero" jsonschema:"what is added to the clock, such as -24h or +5m"`
 	To     Instant `json:"to,omitzero" jsonschema:"instead of an offset: what time it is as the fault begins, such as 2038-01-19T03:14:00Z"`
 	Clock  string  `json:"clock,omitempty" jsonschema:"realtime: the time of day (default); monotonic, boottime: what runs since the machine started"`
+	Calls  string  `json:"calls,omitempty" jsonschema:"system calls that ask for the time of day, by programs that pass their C library by: catch, or refuse where that can't be; leave; left out, they are caught where the kernel lets us"`
 
 	host *op.Host
 }
@@ -38,6 +39,12 @@ const (
 	clockBoottime  = "boottime"
 )
 
+// What is to be done about system calls that ask for the time of day.
+const (
+	callsCatch = "catch"
+	callsLeave = "leave"
+)
+
 // Validate implements experiment.Validator.
 func (c *Clock) Validate() error {
 	clock := cmp.Or(c.Clock, clockRealtime)
@@ -50,6 +57,10 @@ func (c *Clock) Validate() error {
 		return experiment.Fieldf("offset", "want an offset such as -24h or +5m, or to: an instant")
 	case !c.To.IsZero() && clock != clockRealtime:
 		return experiment.Fieldf("to", "the clock %s tells no date: give an offset", clock)
+	case !slices.Contains([]string{"", callsCatch, callsLeave}, c.Calls):
+		return experiment.Fieldf("calls", "%q is neither catch nor leave", c.Calls)
+	case c.Calls != "" && clock != clockRealtime:
+		return experiment.Fieldf("calls", "of the clock %s all calls tell the same: it is the kernel's own", clock)
 	}
 	return nil
 }
@@ -71,7 +82,27 @@ func (c *Clock) Plan(_ context.Context, run experiment.RunID, t experiment.Targe
 	if shift.Processes, shift.Image, err = c.processes(t); err != nil {
 		return nil, err
 	}
+	if err := c.calls(run, &shift); err != nil {
+		return nil, err
+	}
 	return []experiment.Step{op.NewClock(c.host, shift)}, nil
+}
+
+// calls plans what is done about system calls.
+func (c *Clock) calls(run experiment.RunID, shift *op.Clock) error {
+	if c.Calls == callsLeave {
+		return nil
+	}
+	err := op.CanCatchClockCalls(c.host)
+	switch {
+	case err == nil:
+		shift.Program = op.ClockProgram(run, shift.ID)
+	case c.Calls == callsCatch:
+		return fmt.Errorf("calls that ask the kernel for the time can't be caught here: %w", err)
+	default:
+		shift.Noted = []string{"system calls tell the truth, the C library and Go do not: " + err.Error()}
+	}
+	return nil
 }
 
 // processes returns the processes whose clock can be shifted, which are all

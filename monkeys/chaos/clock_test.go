@@ -163,9 +163,38 @@ func TestClockValidate(t *testing.T) {
 		{Clock{Offset: 1, To: at}, "it is an offset, or an instant, and not both"},
 		{Clock{To: at, Clock: clockBoottime}, "the clock boottime tells no date: give an offset"},
 		{Clock{Offset: 1, Clock: "tai"}, "unknown clock \"tai\"\n        clocks: realtime monotonic boottime"},
+		{Clock{Offset: 1, Calls: callsCatch}, ""},
+		{Clock{Offset: 1, Calls: "trace"}, `"trace" is neither catch nor leave`},
+		{Clock{Offset: 1, Clock: clockMonotonic, Calls: callsLeave}, "of the clock monotonic all calls tell the same: it is the kernel's own"},
 	} {
 		if err := c.clock.Validate(); (err == nil) != (c.want == "") || err != nil && !strings.HasSuffix(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.clock, err, c.want)
+		}
+	}
+}
+
+// TestClockCalls plans what is done about system calls, by what the kernel lets
+// us do.
+func TestClockCalls(t *testing.T) {
+	t.Parallel()
+	able := op.CanCatchClockCalls(op.NewHost(host)) == nil
+	target := newPrey(t).target(t)
+	for calls, want := range map[string]struct{ caught, noted, refused bool }{
+		"":         {caught: able, noted: !able},
+		callsCatch: {caught: able, refused: !able},
+		callsLeave: {},
+	} {
+		steps, err := newClock(Clock{Offset: Offset(time.Hour), Calls: calls}).Plan(t.Context(), "abcd23", target)
+		if want.refused {
+			if !errors.Is(err, experiment.ErrUnsupported) {
+				t.Errorf("calls %q: %v, want ErrUnsupported", calls, err)
+			}
+			continue
+		}
+		must(t, err)
+		do := steps[0].Do.(*op.Clock)
+		if (do.Program != "") != want.caught || (len(do.Notes()) > 0) != want.noted {
+			t.Errorf("calls %q: program %q, notes %q", calls, do.Program, do.Notes())
 		}
 	}
 }

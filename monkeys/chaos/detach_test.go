@@ -41,7 +41,7 @@ func whole(t testing.TB, target experiment.Target) string {
 	lines := strings.Split(mounts(t, target.PIDs[0].PID), "\n")
 	test, _, _ := strings.Cut(t.Name(), "/")
 	lines = slices.DeleteFunc(lines, func(line string) bool { // of other tests, copied with the namespace; they go with their folders
-		return strings.Contains(line, " /run/simian/mounts/") || strings.Contains(line, " "+os.TempDir()+"/Test") && !strings.Contains(line, "/"+test)
+		return strings.Contains(line, " /run/simian/mount-") || strings.Contains(line, " "+os.TempDir()+"/Test") && !strings.Contains(line, "/"+test)
 	})
 	slices.Sort(lines) // what was mounted last stands last
 	return strings.Join(lines, "\n")
@@ -49,10 +49,10 @@ func whole(t testing.TB, target experiment.Target) string {
 
 // kept lists what a run keeps on the host.
 func kept(run string) (names []string) {
-	names, _ = filepath.Glob("/run/simian/mounts/" + run + "-*")
+	names, _ = filepath.Glob("/run/simian/mount-" + run + "-*")
 	list, _ := host.Mounts(os.Getpid())
 	for _, m := range list {
-		if strings.HasPrefix(m.Point, "/run/simian/mounts/"+run+"-") {
+		if strings.HasPrefix(m.Point, "/run/simian/mount-"+run+"-") {
 			names = append(names, m.Point)
 		}
 	}

@@ -192,7 +192,7 @@ func TestLossAlone(t *testing.T) {
 				t.Parallel()
 				w, v := newWire(t, family), way{family, direction}
 				before := w.snapshot(w.target.Target)
-				for _, percent := range []float64{0.5, 30, 100} {
+				for _, percent := range []float64{2.5, 30, 100} {
 					steps := w.strike(fmt.Sprintf("loss: %v, direction: %s", percent, direction))
 					lossy(percent/100, 1)(t, w, v)
 					w.felt(steps)

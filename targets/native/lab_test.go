@@ -92,7 +92,7 @@ func up(t testing.TB, services ...Service) *stage {
 
 func upAll(t testing.TB, p *Project) *stage {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	s, err := raise(ctx, t, p)
 	must(t, err)
@@ -122,7 +122,7 @@ func (s *stage) apply(ctx context.Context, step experiment.PlannedStep) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	return step.Do.Apply(ctx)
 }
@@ -145,7 +145,7 @@ func (s *stage) told(name string) []experiment.ContainerMark {
 func (s *stage) down() {
 	s.t.Helper()
 	s.Rest()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, step := range s.steps {

@@ -130,7 +130,7 @@ func must(t testing.TB, err error) {
 func eventually(t testing.TB, ok func() string) {
 	t.Helper()
 	why := ""
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if why = ok(); why == "" {
 			return
 		}

@@ -89,7 +89,7 @@ func TestNamesOfWhatEnds(t *testing.T) {
 	t.Parallel()
 	web := healthy(newService(t, "web", "serve", ":80"), "get", "http://localhost")
 	web.Replicas = 2
-	web.Restart = Restart{Policy: "always", Delay: 700 * time.Millisecond}
+	web.Restart = Restart{Policy: "always", Delay: 5 * time.Second}
 	s := up(t, web, newService(t, "client", "sleep"))
 	before := s.box("web-1")
 	must(t, s.byName["web-1"].process.Kill())

@@ -98,7 +98,7 @@ func (s *stage) strike(name string, f experiment.Fault) experiment.Step {
 
 func (s *stage) applied(o experiment.Op) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	must(s.t, o.Apply(ctx))
 }
@@ -106,7 +106,7 @@ func (s *stage) applied(o experiment.Op) {
 // evidence is what an op says of itself.
 func (s *stage) evidence(o experiment.Op) experiment.Evidence {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
 	defer cancel()
 	ev, err := o.(experiment.Verifier).Verify(ctx)
 	must(s.t, err)
@@ -410,7 +410,7 @@ func TestUndoThatCannotStart(t *testing.T) {
 	s := up(t, web)
 	step := s.strike("web-1", faultOf("stop", func(f *chaos.Stop) { f.Signal = "KILL" }))
 	must(t, os.Remove(web.Rootfs+"/inside"))
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if err := step.Undo.Apply(ctx); err == nil || !strings.Contains(err.Error(), "web-1 is exited") || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("%v", err)

@@ -100,13 +100,13 @@ func run(t testing.TB, cmd *exec.Cmd) int {
 
 func await(t testing.TB, ok func() bool) {
 	t.Helper()
-	for range 2000 {
+	for range 20_000 {
 		if ok() {
 			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("waited 2 s in vain")
+	t.Fatal("waited 20 s in vain")
 }
 
 // listener starts a program that binds a port, and returns its pid and port.

@@ -26,6 +26,7 @@ services:
     restart: always
     stop_grace_period: 1s
     cpus: 1
+    cpuset: "0-1" # on version 2 an empty one could not be put back
     mem_limit: 64m
     pids_limit: 64
     ulimits: {nofile: {soft: 1024, hard: 1024}} # Go raises a soft one as it starts
@@ -41,7 +42,7 @@ volumes: {data: {}}
 `
 
 // limits are those of a raw service, the same as the container's.
-var limits = box.Limits{CPUs: 1, MemoryBytes: 64 << 20, Pids: 64}
+var limits = box.Limits{CPUs: 1, CPUSet: "0-1", MemoryBytes: 64 << 20, Pids: 64}
 
 // launch launches a lab as `simian lab up` does.
 func (s *subject) launch(t testing.TB) {

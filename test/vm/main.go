@@ -22,10 +22,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"regexp"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -56,6 +59,7 @@ type options struct {
 	memory   int           // MiB
 	boot     time.Duration // until the first test
 	timeout  time.Duration // for all of it
+	again    bool          // a test that failed is run once more
 	maySkip  *regexp.Regexp
 	with     []string // files to take along
 	exec     string   // a shell's command instead of tests
@@ -94,6 +98,7 @@ func parse(args []string) (options, error) {
 	f.IntVar(&o.memory, "m", 1536, "the machine's memory in `MiB`")
 	f.DurationVar(&o.boot, "boot", 2*time.Minute, "how long it may take to boot")
 	f.DurationVar(&o.timeout, "timeout", 8*time.Minute, "how long all of it may take")
+	f.BoolVar(&o.again, "again", false, "run tests that failed once more, alone, in another machine; what passes then is named, and is no failure")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -133,18 +138,44 @@ func run(ctx context.Context, args []string, out io.Writer) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	r, ok, err := start(ctx, o, lab, out)
+	if failed := r.flaky(); err == nil && !ok && o.again && len(failed) > 0 {
+		return startAgain(ctx, o, lab, out, failed)
+	}
+	return ok, err
+}
+
+// start boots a machine and has it run what o says.
+func start(ctx context.Context, o options, lab lab, out io.Writer) (*report, bool, error) {
+	r := newReport(out, o.verbose, o.maySkip)
 	dir, err := os.MkdirTemp("", "simian-vm-")
 	if err != nil {
-		return false, err
+		return r, false, err
 	}
 	defer os.RemoveAll(dir)
 	m := machine{options: o, lab: lab, dir: dir}
-	r := newReport(out, o.verbose, o.maySkip)
 	if err := m.prepare(ctx, r); err != nil {
-		return false, err
+		return r, false, err
 	}
 	err = m.boot(ctx, r)
-	return r.conclude(errors.Join(err, m.keep())), nil
+	return r, r.conclude(errors.Join(err, m.keep())), nil
+}
+
+// startAgain runs tests that failed once more, by package.
+func startAgain(ctx context.Context, o options, lab lab, out io.Writer, failed map[string][]string) (bool, error) {
+	var names []string
+	o.packages = slices.Sorted(maps.Keys(failed))
+	for _, pkg := range o.packages {
+		names = append(names, failed[pkg]...)
+	}
+	list := strings.Join(names, " ")
+	fmt.Fprintf(out, "vm    once more: %s\n", list)
+	o.run = "^(" + strings.Join(names, "|") + ")$"
+	_, ok, err := start(ctx, o, lab, out)
+	if ok && err == nil {
+		fmt.Fprintf(out, "vm    flaky: failed, and passed when run once more: %s\n", list)
+	}
+	return ok, err
 }
 
 // prepare makes the files that the machine boots from, and tells the report

@@ -20,6 +20,8 @@ type report struct {
 	kernel  string   // release; "" until it has booted
 	missing []string // packages that are to run yet
 	failed  bool
+	again   map[string][]string // by package: tests that failed, where nothing else was wrong with it
+	broken  bool                // something else was wrong
 
 	pkg   string // the one that runs; "" between two
 	began time.Time
@@ -29,7 +31,7 @@ type report struct {
 }
 
 func newReport(w io.Writer, verbose bool, maySkip *regexp.Regexp) *report {
-	return &report{w: w, verbose: verbose, maySkip: maySkip, now: time.Now, start: time.Now()}
+	return &report{w: w, verbose: verbose, maySkip: maySkip, now: time.Now, start: time.Now(), again: map[string][]string{}}
 }
 
 // expect notes that a package's tests are to run.
@@ -78,7 +80,7 @@ func (r *report) marked(words []string) {
 	case "left":
 		r.left = append(r.left, strings.Join(words[1:], " "))
 	case "lost":
-		r.failed = true
+		r.failed, r.broken = true, true
 		fmt.Fprintln(r.w, "FAIL  not in the machine: "+strings.Join(words[1:], " "))
 	case "done":
 		r.done = true
@@ -94,6 +96,7 @@ func (r *report) end(ok bool) {
 	if !ok || wrong || len(r.left) > 0 {
 		word, r.failed = "FAIL", true
 		r.tell()
+		r.note(wrong)
 	}
 	fmt.Fprintf(r.w, "%s  %s (vm, kernel %s, cgroup v2) %s, %d tests", word, r.pkg, r.kernel, r.since(r.began), len(r.seen.order))
 	if len(skipped) > 0 {
@@ -107,12 +110,43 @@ func (r *report) end(ok bool) {
 	r.pkg, r.seen = "", nil
 }
 
+// most is how many failed tests may be by chance.
+const most = 5
+
+// note keeps which tests of the package have failed.
+func (r *report) note(wrong bool) {
+	failed := r.seen.with("FAIL")
+	if wrong || len(r.left) > 0 || len(failed) == 0 || len(r.seen.with("")) > 0 {
+		r.broken = true
+		return
+	}
+	for _, t := range failed {
+		name, _, _ := strings.Cut(t.name, "/")
+		if !slices.Contains(r.again[r.pkg], name) {
+			r.again[r.pkg] = append(r.again[r.pkg], name)
+		}
+	}
+}
+
+// flaky returns the tests that failed, by package, where they are few and all
+// else went well; else nothing.
+func (r *report) flaky() map[string][]string {
+	n := 0
+	for _, names := range r.again {
+		n += len(names)
+	}
+	if r.broken || !r.done || n > most {
+		return nil
+	}
+	return r.again
+}
+
 // ran takes the end of a command that ran instead of tests. What it printed has
 // been shown.
 func (r *report) ran(status string) {
 	word := "ok  "
 	if status != "0" {
-		word, r.failed = "FAIL", true
+		word, r.failed, r.broken = "FAIL", true, true
 	}
 	fmt.Fprintf(r.w, "%s  exit status %s (vm, kernel %s, cgroup v2) %s\n", word, status, r.kernel, r.since(r.began))
 	r.missing = nil // it was all that was to run
@@ -182,7 +216,7 @@ func (r *report) conclude(err error) bool {
 	}
 	for _, pkg := range r.missing {
 		if pkg != r.pkg {
-			r.failed = true
+			r.failed, r.broken = true, true
 			fmt.Fprintf(r.w, "FAIL  %s: did not run\n", pkg)
 		}
 	}

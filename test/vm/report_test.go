@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -29,13 +30,14 @@ func TestReport(t *testing.T) {
 		verbose bool
 		maySkip string
 		ok      bool
+		again   string // the tests that may be run once more
 	}{
 		"passed":  {said: booted + passing + two, ok: true},
 		"verbose": {said: booted + passing + two, ok: true, verbose: true},
 		"failed": {said: booted + mark + "begin p/one\n" +
 			"=== RUN   TestA\n=== PAUSE TestA\n=== RUN   TestB\n    b_test.go:3: of b\n=== RUN   TestB/sub\n    b_test.go:4: of sub\n" +
 			"=== NAME  TestB\n    b_test.go:5: b again\n--- FAIL: TestB (0.01s)\n    --- FAIL: TestB/sub (0.00s)\n" +
-			"=== CONT  TestA\n    a_test.go:1: of a\n--- PASS: TestA (1.00s)\nFAIL\n\n" + mark + "end p/one 1\n" + two},
+			"=== CONT  TestA\n    a_test.go:1: of a\n--- PASS: TestA (1.00s)\nFAIL\n\n" + mark + "end p/one 1\n" + two, again: "map[p/one:[TestB]]"},
 		"skipped": {said: booted + mark + "begin p/one\n" +
 			"=== RUN   TestA\n    a_test.go:1: no cgroup v1: go away\n--- SKIP: TestA (0.00s)\n" +
 			"=== RUN   TestB\n    b_test.go:17: no cgroup v1: go away\n--- SKIP: TestB (0.00s)\n" +
@@ -46,7 +48,7 @@ func TestReport(t *testing.T) {
 		"panic in a test": {said: booted + mark + "begin p/one\n" +
 			"=== RUN   TestA\npanic: nil map\n\ngoroutine 7 [running]:\n\n" + mark + "end p/one 2\n" + two},
 		"no test ran":    {said: booted + mark + "begin p/one\nsh: ./vm.test: not found\n\n" + mark + "end p/one 127\n" + two},
-		"printed glued":  {said: booted + mark + "begin p/one\n=== RUN   TestA\nready--- FAIL: TestA (0.00s)\nFAIL" + mark + "end p/one 1\n" + two},
+		"printed glued":  {said: booted + mark + "begin p/one\n=== RUN   TestA\nready--- FAIL: TestA (0.00s)\nFAIL" + mark + "end p/one 1\n" + two, again: "map[p/one:[TestA]]"},
 		"left behind":    {said: booted + strings.Replace(passing, mark+"end", mark+"left cgroup /sys/fs/cgroup/x\n"+mark+"end", 1) + two},
 		"module missing": {said: mark + "lost module /lab/module/veth.ko\n" + booted + passing + two},
 		"command":        {said: booted + mark + "run\nit says\n" + mark + "ran 0\n" + mark + "done\n", ok: true},
@@ -76,6 +78,9 @@ func TestReport(t *testing.T) {
 			}
 			if ok := r.conclude(c.err); ok != c.ok {
 				t.Errorf("it is all well: %v", ok)
+			}
+			if again := r.flaky(); len(again) > 0 && fmt.Sprint(again) != c.again || len(again) == 0 && c.again != "" {
+				t.Errorf("once more: %v, want %s", again, c.again)
 			}
 			golden(t, strings.ReplaceAll(name, " ", "-"), b.String())
 		})
