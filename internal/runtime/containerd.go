@@ -170,7 +170,6 @@ func (c *Containerd) started(now Container, planned experiment.RuntimeRef) strin
 		if st, err := c.fs.Stat(now.PID); err == nil {
 			return fmt.Sprintf("%d:%d", now.PID, st.Start)
 		}
-		return fmt.Sprintf("%d:", now.PID)
 	}
 	if now.PID == 0 || strings.HasPrefix(planned.Started, fmt.Sprintf("%d:", now.PID)) {
 		return planned.Started

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/proc"
 )
 
 // Ops returns the catalogue of the ops that only a runtime can do. Journals are
@@ -35,6 +36,7 @@ func isPlanned(now Container, planned experiment.RuntimeRef, name string) error 
 // already.
 type Start struct {
 	Container experiment.RuntimeRef `json:"container"` // started when this run found it
+	Process   experiment.ProcessID  `json:"process"`   // its first one then
 	Name      string                `json:"name"`
 
 	clients *Clients
@@ -42,7 +44,7 @@ type Start struct {
 
 // NewStart returns the op that starts t's container again.
 func NewStart(clients *Clients, t experiment.Target) *Start {
-	return &Start{Container: *t.Runtime, Name: t.Name, clients: clients}
+	return &Start{Container: *t.Runtime, Process: t.PIDs[0], Name: t.Name, clients: clients}
 }
 
 // String implements experiment.Op.
@@ -61,6 +63,11 @@ func (s *Start) Patience() time.Duration { return undoTime }
 // has ended again, is none of ours.
 func (s *Start) Apply(ctx context.Context) error {
 	d, now, err := s.look(ctx)
+	for ; err == nil && s.unnoticed(now); d, now, err = s.look(ctx) {
+		if !sleep(ctx, lookAgain) {
+			return fmt.Errorf("start %s: %s has not noticed yet that it ended: %w", s.Name, s.Container.Runtime, ctx.Err())
+		}
+	}
 	if err != nil || now.Running {
 		return err
 	}
@@ -71,6 +78,12 @@ func (s *Start) Apply(ctx context.Context) error {
 		return fmt.Errorf("start %s: %w", s.Name, err)
 	}
 	return nil
+}
+
+// unnoticed tells whether the container's process has ended, and its runtime
+// does not know that yet.
+func (s *Start) unnoticed(now Container) bool {
+	return now.Running && now.Ref.Started == s.Container.Started && !proc.Host().Alive(s.Process)
 }
 
 func (s *Start) look(ctx context.Context) (daemon, Container, error) {
@@ -89,7 +102,7 @@ func (s *Start) Verify(ctx context.Context) (experiment.Evidence, error) {
 		return experiment.Evidence{}, err
 	}
 	again := now.Ref.Started != s.Container.Started // it was started, whatever has ended it since
-	return experiment.Evidence{InForce: now.Running || again, What: fmt.Sprintf("%s is %s", s.Name, now.State)}, nil
+	return experiment.Evidence{InForce: again || now.Running && !s.unnoticed(now), What: fmt.Sprintf("%s is %s", s.Name, now.State)}, nil
 }
 
 // Stop has a runtime end a container as it does: its stop signal, its grace,
@@ -97,6 +110,7 @@ func (s *Start) Verify(ctx context.Context) (experiment.Evidence, error) {
 // start it again, whatever its restart policy.
 type Stop struct {
 	Container    experiment.RuntimeRef `json:"container"`
+	Process      experiment.ProcessID  `json:"process"` // its first one
 	Name         string                `json:"name"`
 	Signal       string                `json:"signal,omitempty"`
 	Grace        *experiment.Duration  `json:"grace,omitempty"`
@@ -107,7 +121,7 @@ type Stop struct {
 
 // NewStop returns the op that stops t's container.
 func NewStop(clients *Clients, t experiment.Target, signal string, grace *experiment.Duration, restartAfter experiment.Duration) *Stop {
-	return &Stop{Container: *t.Runtime, Name: t.Name, Signal: signal, Grace: grace, RestartAfter: restartAfter, clients: clients}
+	return &Stop{Container: *t.Runtime, Process: t.PIDs[0], Name: t.Name, Signal: signal, Grace: grace, RestartAfter: restartAfter, clients: clients}
 }
 
 // Check says what the container's runtime can't do of a stop. It asks, and
@@ -258,7 +272,7 @@ func (s *Stop) Follow(ctx context.Context) error {
 	if !sleep(ctx, s.RestartAfter.D()) {
 		return nil
 	}
-	err := (&Start{Container: s.Container, Name: s.Name, clients: s.clients}).Apply(ctx)
+	err := (&Start{Container: s.Container, Process: s.Process, Name: s.Name, clients: s.clients}).Apply(ctx)
 	if err != nil && ctx.Err() == nil && !errors.Is(err, experiment.ErrGone) {
 		return fmt.Errorf("start it again: %w", err)
 	}

@@ -21,7 +21,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM HUP
 
 export SIMIAN_DOCKER=1
-export CONTAINERD_ADDRESS="$dir/containerd.sock" DOCKER_HOST="unix://$dir/docker.sock" CONTAINER_HOST="unix://$dir/podman.sock"
+export CONTAINERD_ADDRESS="$dir/containerd.sock" DOCKER_HOST="unix://$dir/docker.sock"
 containerd --log-level error --root "$dir/containerd" --state "$dir/containerd.run" --address "$CONTAINERD_ADDRESS" \
 	>"$dir/containerd.log" 2>&1 &
 daemons="$!"
@@ -40,8 +40,9 @@ tmp_dir = "$dir/podman.tmp"
 log_driver = "k8s-file"
 EOF
 CONTAINERS_CONF="$dir/containers.conf" podman --log-level error --root "$dir/podman" --runroot "$dir/podman.run" --storage-driver overlay \
-	system service --time 0 "$CONTAINER_HOST" >"$dir/podman.log" 2>&1 &
+	system service --time 0 "unix://$dir/podman.sock" >"$dir/podman.log" 2>&1 &
 daemons="$! $daemons"
+export CONTAINER_HOST="unix://$dir/podman.sock" # with it, podman would be a client of another
 
 tries=300
 until docker version >/dev/null 2>&1 && docker -H "$CONTAINER_HOST" version >/dev/null 2>&1; do
