@@ -117,6 +117,7 @@ type Stop struct {
 	RestartAfter experiment.Duration   `json:"restartAfter,omitzero"` // after its end
 
 	clients *Clients
+	asked   bool // the runtime, by this very op
 }
 
 // NewStop returns the op that stops t's container.
@@ -184,6 +185,7 @@ func (s *Stop) Apply(ctx context.Context) error {
 	if err != nil || !now.Running {
 		return err
 	}
+	s.asked = true
 	done := make(chan error, 1)
 	go func() { done <- d.Stop(context.WithoutCancel(ctx), s.Container, s.how()) }()
 	select {
@@ -242,6 +244,8 @@ func (s *Stop) read(ctx context.Context) (ev experiment.Evidence, settled bool, 
 		return experiment.Evidence{InForce: true, Felt: experiment.FeltYes, What: fmt.Sprintf("ended; started again after %s", s.RestartAfter)}, true, nil
 	case again:
 		return experiment.Evidence{What: "somebody has started it again: it is " + now.State}, true, nil
+	case now.Running && !s.asked:
+		return experiment.Evidence{What: "it runs"}, true, nil
 	case now.Running:
 		return experiment.Evidence{
 			InForce: true, Felt: experiment.FeltNo, What: "asked to end, and has not yet: it is killed after its grace",

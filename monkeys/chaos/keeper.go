@@ -40,6 +40,9 @@ func notLaunched(t experiment.Target, can string) error {
 	if len(t.PIDs) == 0 {
 		return fmt.Errorf("it has no process here: %w", experiment.ErrUnsupported)
 	}
+	if adopted(t) {
+		return fmt.Errorf("its runtime starts it only as it was made: only a container that Simian launched can be %s (a lab's, found by a target of type native): %w", can, experiment.ErrUnsupported)
+	}
 	return fmt.Errorf("nothing here could start it again: only a container that Simian launched can be %s (a lab's, found by a target of type native): %w", can, experiment.ErrUnsupported)
 }
 
