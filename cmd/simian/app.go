@@ -20,6 +20,7 @@ import (
 	"github.com/simianhq/simian/internal/probe"
 	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/internal/report"
+	"github.com/simianhq/simian/internal/runtime"
 	"github.com/simianhq/simian/monkeys"
 	"github.com/simianhq/simian/targets"
 	"github.com/simianhq/simian/targets/native"
@@ -50,6 +51,7 @@ func (a *app) loader() experiment.Loader {
 func (a *app) codec() experiment.Codec {
 	ops := op.All(a.fs)
 	maps.Copy(ops, native.Ops(a.fs))
+	maps.Copy(ops, runtime.Ops(runtime.New()))
 	return experiment.Codec{Ops: ops, Targets: targets.All(a.fs, a.lab)}
 }
 

@@ -113,6 +113,9 @@ func (e *Exhaust) connections(run experiment.RunID, t experiment.Target) ([]expe
 		at = netip.MustParseAddr("127.0.0.1")
 	case netip.IPv6Unspecified():
 		at = netip.IPv6Loopback()
+		if six, err := loopbackOf(e.host.FS, ns, t.Name); err != nil || !six { // as in Docker's networks; it listens to both
+			at = netip.MustParseAddr("127.0.0.1")
+		}
 	}
 	to := netip.AddrPortFrom(at, uint16(e.Port))
 	return burner(e.host, t, op.Helper{

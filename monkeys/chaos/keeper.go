@@ -12,6 +12,7 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/runtime"
 )
 
 // launched tells whether t is a container that Simian launched, and keeps up:
@@ -20,10 +21,27 @@ func launched(t experiment.Target) bool {
 	return len(t.PIDs) > 0 && t.Runtime != nil && t.Runtime.Runtime == "simian" && t.Runtime.Lab != ""
 }
 
+// adopted tells whether t is a container that another runtime keeps.
+func adopted(t experiment.Target) bool {
+	return len(t.PIDs) > 0 && t.Runtime != nil && t.Runtime.Runtime != "simian" && t.Runtime.Address != ""
+}
+
+// startAgain is the undo for a container that ends: a start through its
+// runtime. Nil says that there is none.
+func startAgain(clients *runtime.Clients, t experiment.Target) experiment.Op {
+	if !adopted(t) || t.Runtime.NoStart != "" {
+		return nil
+	}
+	return runtime.NewStart(clients, t)
+}
+
 // notLaunched says why a fault that needs the supervisor of t can't be.
 func notLaunched(t experiment.Target, can string) error {
 	if len(t.PIDs) == 0 {
 		return fmt.Errorf("it has no process here: %w", experiment.ErrUnsupported)
+	}
+	if adopted(t) {
+		return fmt.Errorf("its runtime starts it only as it was made: only a container that Simian launched can be %s (a lab's, found by a target of type native): %w", can, experiment.ErrUnsupported)
 	}
 	return fmt.Errorf("nothing here could start it again: only a container that Simian launched can be %s (a lab's, found by a target of type native): %w", can, experiment.ErrUnsupported)
 }

@@ -224,7 +224,7 @@ func (x *cell) plan(t testing.TB, s *subject, target experiment.Target) *journal
 // state is all that a fault may change of a subject.
 func (x *cell) state(s *subject, target experiment.Target) string {
 	text := s.observe(target)
-	if x.Restarts && s.kind == launched {
+	if x.Restarts && s.kind.contained() {
 		text = s.observeAgain(text)
 	}
 	if x.Sees != nil {

@@ -7,8 +7,23 @@ import (
 	"strings"
 )
 
+// raws is why nothing can be done to a raw process that takes a start.
+const raws = "nothing here could start it again: only a container that Simian launched can be %s (a lab's, found by a target of type native): unsupported"
+
+// notOurs is why only what Simian launched can be started with other settings.
+func notOurs(can, hint string) func(kind) string {
+	return func(k kind) string {
+		switch k {
+		case launched:
+			return ""
+		case adopted:
+			return word("its runtime starts it only as it was made: only a container that Simian launched can be %s (a lab's, found by a target of type native): unsupported", can) + hint
+		}
+		return word(raws, can) + hint
+	}
+}
+
 func keeperCases() []faultCase {
-	const only = "nothing here could start it again: only a container that Simian launched can be %s (a lab's, found by a target of type native): unsupported"
 	raw := []kind{service, process}
 	return []faultCase{
 		{
@@ -16,11 +31,11 @@ func keeperCases() []faultCase {
 			Feel: counts, Well: "counts", Ill: "stands still",
 		},
 		{
-			Name: "remove", Section: "{type: remove}", Refused: always(word(only, "removed"), raw...), Restarts: true,
+			Name: "remove", Section: "{type: remove}", Refused: always(word(raws, "removed"), raw...), NoUndo: []kind{adopted}, Restarts: true,
 			Feel: counts, Well: "counts", Ill: "stands still",
 		},
 		{
-			Name: "capabilities", Section: "{type: capabilities, drop: NET_RAW}", Refused: always(word(only, "restarted without a capability"), raw...),
+			Name: "capabilities", Section: "{type: capabilities, drop: NET_RAW}", Refused: notOurs("restarted without a capability", ""),
 			Restarts: true, Feel: netRaw, Well: "has it", Ill: "lacks it", Sees: bounding,
 		},
 	}

@@ -37,7 +37,7 @@ func latencyCases() []faultCase {
 	if err := op.CanNetem(op.NewHost(host)); err != nil {
 		why := "backend netem: " + err.Error() + " (backend: queue needs none)"
 		netem.Refused = func(k kind) string {
-			if k == launched || k == networked {
+			if k.contained() || k == networked {
 				return why
 			}
 			return hostNet

@@ -29,6 +29,9 @@ func TestFaults(t *testing.T) {
 				c := &forms[i]
 				for _, k := range c.kinds() {
 					t.Run(c.form()+"/"+string(k), func(t *testing.T) {
+						if k == adopted && !beside() {
+							t.Skip("no Docker of its own runs beside this test (sh test/docker/with.sh starts one)")
+						}
 						t.Parallel()
 						x := &cell{faultCase: c, kind: k}
 						b.note(c.id(), k, x.run(t))

@@ -9,6 +9,7 @@ package faults
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/runtime"
 	"github.com/simianhq/simian/targets/native"
 )
 
@@ -69,6 +71,7 @@ func codec() experiment.Codec {
 	for name, make := range native.Ops(host) {
 		ops[name] = make
 	}
+	maps.Copy(ops, runtime.Ops(runtime.New()))
 	return experiment.Codec{Ops: ops}
 }
 

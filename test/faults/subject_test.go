@@ -30,9 +30,13 @@ const (
 	service   kind = "service"   // a raw process with a cgroup of its own, as systemd starts one
 	networked kind = "networked" // the same, in a network namespace of its own
 	process   kind = "process"   // a raw process that shares all with others
+	adopted   kind = "docker"    // a container of Docker, which is there under test/docker/with.sh only
 )
 
-func kinds() []kind { return []kind{launched, service, networked, process} }
+func kinds() []kind { return []kind{launched, adopted, service, networked, process} }
+
+// contained tells whether it is a container, with all spaces of its own.
+func (k kind) contained() bool { return k == launched || k == adopted }
 
 // subject is one target: testdata/subject, started as its kind is.
 type subject struct {
@@ -53,9 +57,12 @@ func newSubject(t testing.TB, k kind) *subject {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	must(t, os.Chmod(dir, 0o755))
 	s := &subject{kind: k, base: dir, dir: dir, lab: native.NewCurrent(host), words: map[string]string{}}
-	if k == launched {
+	switch k {
+	case launched:
 		s.launch(t)
-	} else {
+	case adopted:
+		s.startDocker(t)
+	default:
 		s.start(t)
 	}
 	s.born = s.target(t).PIDs[0]
@@ -228,6 +235,9 @@ func (s *subject) observeAgain(text string) string {
 		text = s.observe(found[0])
 	}
 	text = strings.ReplaceAll(text, ",uuid=on", "") // overlay's own choice for an upper layer that is new
+	if s.kind == adopted {                          // Docker makes all of it anew: the namespace, the ports of its resolver, the peer groups of its mounts
+		text = anew.ReplaceAllString(text, "")
+	}
 	lines := strings.Split(fleeting.ReplaceAllString(text, "$1 "), "\n")
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
@@ -236,12 +246,15 @@ func (s *subject) observeAgain(text string) string {
 // fleeting is what two lives of a container differ in.
 var fleeting = regexp.MustCompile(`(?m)\b(process:|mnt:|device )[0-9:]+ `)
 
+// anew is what Docker makes again as it starts a container.
+var anew = regexp.MustCompile(`(?m)^net:.*\n| master:\d+`)
+
 // mine tells whether a fact is the subject's own. The host's network and mounts
 // are others' too, who come and go: of these only what lies in its folder
 // counts, and what a run has left is looked for by name.
 func (s *subject) mine(object, line string) bool {
 	switch {
-	case s.kind == launched:
+	case s.kind.contained():
 		return true
 	case strings.HasPrefix(object, "mnt:"):
 		return strings.Contains(line, s.dir)

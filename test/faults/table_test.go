@@ -34,6 +34,15 @@ func kernel() string {
 // kernels are those that the table has.
 func kernels() []string { return []string{"v1", "v2"} }
 
+// kernelsOf are those that a kind is tested on: there is no Docker in the second
+// machine.
+func kernelsOf(k kind) []string {
+	if k == adopted {
+		return []string{"v1"}
+	}
+	return kernels()
+}
+
 // column is what came of the cells on one kernel, by case and subject.
 type column struct {
 	Kernel string            `json:"kernel"` // uname -r
@@ -161,7 +170,7 @@ func render(written map[string]column) string {
 				row = append(row, "–")
 				continue
 			}
-			row = append(row, words(written, c.id()+"/"+string(k), &notes))
+			row = append(row, words(written, c.id()+"/"+string(k), kernelsOf(k), &notes))
 		}
 		b.WriteString("| " + strings.Join(row, " | ") + " |\n")
 	}
@@ -177,20 +186,20 @@ var inDocs = strings.NewReplacer("{$TO}", "{…}", "$PEER", "ADDRESS", "$PORT", 
 
 // titles are the columns'.
 func titles() []string {
-	return []string{"launched container", "process with a cgroup", "and a network of its own", "process with neither"}
+	return []string{"launched container", "Docker container", "process with a cgroup", "and a network of its own", "process with neither"}
 }
 
 // words are what stands in a cell of the table: what the kernels have in
 // common, or each of them.
-func words(written map[string]column, id string, notes *[]string) string {
+func words(written map[string]column, id string, kernels []string, notes *[]string) string {
 	var each []string
-	for _, k := range kernels() {
+	for _, k := range kernels {
 		each = append(each, brief(written[k].Cells[id], notes))
 	}
 	if len(slices.Compact(slices.Clone(each))) == 1 {
 		return each[0]
 	}
-	for i, k := range kernels() {
+	for i, k := range kernels {
 		each[i] = k + ": " + each[i]
 	}
 	return strings.Join(each, "; ")
