@@ -5,6 +5,7 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/targets/native"
+	"github.com/simianhq/simian/targets/pod"
 	"github.com/simianhq/simian/targets/process"
 )
 
@@ -14,5 +15,12 @@ func All(fs proc.FS, lab *native.Current) experiment.Catalog[experiment.Selector
 	return experiment.Catalog[experiment.Selector]{
 		"native":  native.Selectors(lab),
 		"process": process.New(fs),
+	}
+}
+
+// Kubernetes returns the selectors of what the API server of a cluster knows.
+func Kubernetes(env pod.Env) experiment.Catalog[experiment.Selector] {
+	return experiment.Catalog[experiment.Selector]{
+		"pod": pod.New(env),
 	}
 }

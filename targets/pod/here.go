@@ -1,0 +1,60 @@
+package pod
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/simianhq/simian/internal/kube"
+)
+
+// here finds out which node this is: the one whose pods the runtime here runs.
+// A kubelet may call its node otherwise than the host is called.
+type here struct {
+	local Local
+
+	mu   sync.Mutex
+	node string // once it is known
+}
+
+// asksOf is of how many pods of a node it is asked whether they run here, until
+// it is taken for another: a cluster has thousands of pods, and to ask for each
+// takes seconds.
+const asksOf = 3
+
+// search looks for pods in one go.
+type search struct {
+	*here
+	asked map[string]int // by node
+}
+
+func (h *here) search() *search { return &search{h, map[string]int{}} }
+
+// containers returns the running containers of a pod where it is on this node.
+func (s *search) containers(ctx context.Context, pod *kube.Pod) ([]Container, error) {
+	if s.local == nil || !pod.Running() || !s.may(pod.Node) {
+		return nil, nil
+	}
+	found, err := s.local.Containers(ctx, pod.UID)
+	if len(found) > 0 {
+		s.mu.Lock()
+		s.node = pod.Node
+		s.mu.Unlock()
+	}
+	return found, err
+}
+
+// may tells whether a node may be this one.
+func (s *search) may(node string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.node != "" {
+		return node == s.node
+	}
+	if name, err := os.Hostname(); err == nil && strings.EqualFold(name, node) {
+		return true
+	}
+	s.asked[node]++
+	return s.asked[node] <= asksOf
+}
