@@ -172,3 +172,18 @@ func (s *shopOfPods) away(t *testing.T, fn func()) {
 		return status == http.StatusOK
 	})
 }
+
+// TestKubeShop has the API server take the shop's manifests, and run them, all
+// but their program.
+func TestKubeShop(t *testing.T) {
+	api := kubetest.Connect(t)
+	made := api.Manifests(t, "../../examples/shop/kubernetes/shop.yaml")
+	if len(made) != 15 {
+		t.Errorf("%d objects were made", len(made))
+	}
+	l := newLab(t)
+	o := l.expect(2, "plan", "../../examples/shop/kubernetes/recommendations-deleted.yaml")
+	if !strings.Contains(o.stderr, "no pod that runs is") || !strings.Contains(o.stderr, "shop/recommendations-") {
+		t.Error(o.stderr)
+	}
+}

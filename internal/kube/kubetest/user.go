@@ -87,3 +87,26 @@ func (a *API) postYAML(t testing.TB, path string, text []byte) Object {
 	}
 	return made
 }
+
+// Manifests makes the objects of a file, and returns their paths.
+func (a *API) Manifests(t testing.TB, file string) (paths []string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range bytes.Split(text, []byte("\n---\n")) {
+		collection := "/api/v1/namespaces"
+		switch {
+		case bytes.Contains(one, []byte("kind: Service\n")):
+			collection = "/api/v1/namespaces/shop/services"
+		case bytes.Contains(one, []byte("kind: Deployment\n")):
+			collection = Collection("Deployment", "shop")
+		}
+		made := a.postYAML(t, collection, one)
+		path := collection + "/" + Text(made, "metadata", "name")
+		t.Cleanup(func() { a.Remove(t, path) })
+		paths = append(paths, path)
+	}
+	return paths
+}
