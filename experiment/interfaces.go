@@ -110,6 +110,10 @@ type (
 	// (a file, a runtime's object) and must be taken back after a reboot too.
 	Durable interface{ Durable() bool }
 
+	// Patient says, on an undo, how long one try at it may take, where that is
+	// more than the 5 s that the kernel is given: a daemon does it.
+	Patient interface{ Patience() time.Duration }
+
 	// Leaning says, on an op without an undo, what brings back what it takes
 	// away, as the plan has read it: "restart: always". "" says that nothing
 	// does.

@@ -4,6 +4,9 @@ package targets
 import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/runtime"
+	"github.com/simianhq/simian/targets/containerd"
+	"github.com/simianhq/simian/targets/docker"
 	"github.com/simianhq/simian/targets/native"
 	"github.com/simianhq/simian/targets/pod"
 	"github.com/simianhq/simian/targets/process"
@@ -12,9 +15,13 @@ import (
 // All returns every selector, by the name that files call it. They read the
 // host through fs, and find containers in the current lab.
 func All(fs proc.FS, lab *native.Current) experiment.Catalog[experiment.Selector] {
+	clients := runtime.New()
 	return experiment.Catalog[experiment.Selector]{
-		"native":  native.Selectors(lab),
-		"process": process.New(fs),
+		"containerd": containerd.New(fs, clients),
+		"docker":     docker.New(fs, clients),
+		"native":     native.Selectors(lab),
+		"podman":     docker.NewPodman(fs, clients),
+		"process":    process.New(fs),
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/simianhq/simian/internal/probe"
 	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/internal/report"
+	"github.com/simianhq/simian/internal/runtime"
 	"github.com/simianhq/simian/monkeys"
 	"github.com/simianhq/simian/targets"
 	"github.com/simianhq/simian/targets/native"
@@ -58,13 +59,14 @@ func (a *app) faults() experiment.Catalog[experiment.Fault] {
 
 func (a *app) selectors() experiment.Catalog[experiment.Selector] {
 	all := targets.All(a.fs, a.lab)
-	maps.Copy(all, targets.Kubernetes(pod.Env{FS: a.fs, Kube: a.kube}))
+	maps.Copy(all, targets.Kubernetes(pod.Env{FS: a.fs, Kube: a.kube, Local: runtime.NewCRI()}))
 	return all
 }
 
 func (a *app) codec() experiment.Codec {
 	ops := op.All(a.fs)
 	maps.Copy(ops, native.Ops(a.fs))
+	maps.Copy(ops, runtime.Ops(runtime.New()))
 	maps.Copy(ops, a.kube.Ops())
 	return experiment.Codec{Ops: ops, Targets: a.selectors()}
 }

@@ -72,7 +72,7 @@ func takeBackTarget(ctx context.Context, log logger, steps []experiment.PlannedS
 // alone takes "gone" and "already so" as done.
 func undo(ctx context.Context, log logger, s experiment.PlannedStep, pending map[int]chan error) bool {
 	start := time.Now()
-	err := within(ctx, undoTimeout, s, pending)
+	err := within(ctx, patience(s.Undo), s, pending)
 	e := experiment.Event{Kind: experiment.EventUndone, Step: s.N, Seconds: time.Since(start).Seconds()}
 	var superseded *experiment.SupersededError
 	switch {
@@ -86,6 +86,14 @@ func undo(ctx context.Context, log logger, s experiment.PlannedStep, pending map
 	}
 	log(e)
 	return e.Kind == experiment.EventUndone
+}
+
+// patience is how long one try at an undo may take.
+func patience(undo experiment.Op) time.Duration {
+	if p, ok := undo.(experiment.Patient); ok {
+		return max(undoTimeout, p.Patience())
+	}
+	return undoTimeout
 }
 
 // within applies the undo of s, and gives up waiting for it after d even where

@@ -61,6 +61,9 @@ func (s *Signal) Leans() string {
 	return "restart: " + s.Restart
 }
 
+// Ends implements experiment.Ending.
+func (s *Signal) Ends() bool { return true }
+
 // Handles implements experiment.Handled.
 func (s *Signal) Handles() []string { return []string{s.Process.Handle()} }
 

@@ -62,6 +62,9 @@ func (s *Signals) Leans() string {
 	return "restart: " + s.Restart
 }
 
+// Ends implements experiment.Ending.
+func (s *Signals) Ends() bool { return true }
+
 // Handles implements experiment.Handled.
 func (s *Signals) Handles() []string {
 	list := make([]string, len(s.Processes))

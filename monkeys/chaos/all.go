@@ -5,11 +5,12 @@ import (
 	"github.com/simianhq/simian/internal/kube"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/runtime"
 )
 
 // All returns the faults of the Chaos Monkey. They read the host through fs.
 func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
-	host := op.NewHost(fs)
+	host, clients := op.NewHost(fs), runtime.New()
 	return experiment.Catalog[experiment.Fault]{
 		"burn.cpu":     func() experiment.Fault { return &BurnCPU{host: host} },
 		"burn.io":      func() experiment.Fault { return &BurnIO{host: host} },
@@ -23,10 +24,10 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 		"fill":         func() experiment.Fault { return &Fill{host: host} },
 		"freeze":       func() experiment.Fault { return &Freeze{fs: fs} },
 		"http":         func() experiment.Fault { return &HTTP{host: host} },
-		"kill":         func() experiment.Fault { return &Kill{fs: fs} },
+		"kill":         func() experiment.Fault { return &Kill{fs: fs, clients: clients} },
 		"partition":    partitions(host),
-		"remove":       func() experiment.Fault { return &Remove{fs: fs} },
-		"stop":         func() experiment.Fault { return &Stop{fs: fs} },
+		"remove":       func() experiment.Fault { return &Remove{fs: fs, clients: clients} },
+		"stop":         func() experiment.Fault { return &Stop{fs: fs, clients: clients} },
 		"throttle":     throttles(host),
 	}
 }

@@ -12,12 +12,27 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/runtime"
 )
 
 // launched tells whether t is a container that Simian launched, and keeps up:
 // one that can be started again, and with other settings.
 func launched(t experiment.Target) bool {
 	return len(t.PIDs) > 0 && t.Runtime != nil && t.Runtime.Runtime == "simian" && t.Runtime.Lab != ""
+}
+
+// adopted tells whether t is a container that another runtime keeps.
+func adopted(t experiment.Target) bool {
+	return len(t.PIDs) > 0 && t.Runtime != nil && t.Runtime.Runtime != "simian" && t.Runtime.Address != ""
+}
+
+// startAgain is the undo for a container that ends: a start through its
+// runtime. Nil says that there is none.
+func startAgain(clients *runtime.Clients, t experiment.Target) experiment.Op {
+	if !adopted(t) || t.Runtime.NoStart != "" {
+		return nil
+	}
+	return runtime.NewStart(clients, t)
 }
 
 // notLaunched says why a fault that needs the supervisor of t can't be.

@@ -11,11 +11,12 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/runtime"
 )
 
 // Kill sends a signal to a target's main process, or to those of its processes
 // that have a name or a command line: once, or again and again for as long as
-// the action lasts. It cannot be taken back.
+// the action lasts. It cannot be taken back, but by the start of a container.
 type Kill struct {
 	Signal  string              `json:"signal,omitempty" jsonschema:"the signal's name, with or without SIG (KILL)"`
 	Process string              `json:"process,omitempty" jsonschema:"those of the target's processes that are called so: the kernel's name for one, or the last part of its first argument; left out, with pattern, the main process"`
@@ -23,7 +24,8 @@ type Kill struct {
 	Count   int                 `json:"count,omitzero" jsonschema:"no more than so many of them, drawn by lot; left out, all"`
 	Every   experiment.Duration `json:"every,omitzero" jsonschema:"strikes again at this interval while the action lasts; targets are drawn anew each time, and their processes looked up"`
 
-	fs proc.FS
+	fs      proc.FS
+	clients *runtime.Clients
 }
 
 // Validate implements experiment.Validator.
@@ -68,7 +70,16 @@ func (k *Kill) Plan(_ context.Context, run experiment.RunID, t experiment.Target
 	}
 	signal := op.NewSignal(k.fs, t.PIDs[0], t.Name, k.signal())
 	signal.Restart = k.restarted(t.Runtime)
-	return []experiment.Step{{Do: signal}}, nil
+	return []experiment.Step{k.step(signal, signal.Restart, t)}, nil
+}
+
+// step is the kill of t's main process. Where no policy surely starts it again,
+// its runtime does as it is taken back.
+func (k *Kill) step(do experiment.Op, restart string, t experiment.Target) experiment.Step {
+	if restart != "" {
+		return experiment.Step{Do: do}
+	}
+	return experiment.Step{Do: do, Undo: startAgain(k.clients, t)}
 }
 
 // restarted returns the policy by which a killed container is surely started

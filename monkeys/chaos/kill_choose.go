@@ -52,6 +52,7 @@ func (k *Kill) planChosen(run experiment.RunID, t experiment.Target) ([]experime
 	signals := op.NewSignals(k.fs, found, k.signal(), t.Name)
 	if slices.ContainsFunc(found, func(n op.Named) bool { return n.Process == t.PIDs[0] }) {
 		signals.Restart = k.restarted(t.Runtime) // the others, who knows who starts them?
+		return []experiment.Step{k.step(signals, signals.Restart, t)}, nil
 	}
 	return []experiment.Step{{Do: signals}}, nil
 }

@@ -2,11 +2,15 @@ package pod
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
 
+	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/kube"
+	"github.com/simianhq/simian/internal/runtime"
 )
 
 // here finds out which node this is: the one whose pods the runtime here runs.
@@ -27,16 +31,26 @@ const asksOf = 3
 type search struct {
 	*here
 	asked map[string]int // by node
+	deaf  bool           // there is nobody to ask
 }
 
-func (h *here) search() *search { return &search{h, map[string]int{}} }
+func (h *here) search() *search { return &search{here: h, asked: map[string]int{}} }
 
 // containers returns the running containers of a pod where it is on this node.
-func (s *search) containers(ctx context.Context, pod *kube.Pod) ([]Container, error) {
-	if s.local == nil || !pod.Running() || !s.may(pod.Node) {
+// Who is not allowed to ask, and where no runtime of pods is, has none: what the
+// API server does needs none.
+func (s *search) containers(ctx context.Context, pod *kube.Pod) ([]runtime.Container, error) {
+	if s.local == nil || s.deaf || !pod.Running() || !s.may(pod.Node) {
 		return nil, nil
 	}
 	found, err := s.local.Containers(ctx, pod.UID)
+	if errors.Is(err, experiment.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+		s.deaf = true
+		return nil, nil
+	}
+	if errors.Is(err, experiment.ErrGone) { // one has just ended
+		return nil, nil
+	}
 	if len(found) > 0 {
 		s.mu.Lock()
 		s.node = pod.Node

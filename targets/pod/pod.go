@@ -13,6 +13,7 @@ import (
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/kube"
 	"github.com/simianhq/simian/internal/proc"
+	"github.com/simianhq/simian/internal/runtime"
 	"github.com/simianhq/simian/targets/match"
 )
 
@@ -41,18 +42,11 @@ type Env struct {
 	Local Local // the containers of this node; nil where there are none to be had
 }
 
-// Container is one of a pod's, as the runtime of this node knows it.
-type Container struct {
-	Name    string // as the pod calls it
-	PID     int    // its first process, as this host sees it
-	Runtime experiment.RuntimeRef
-}
-
 // Local knows the containers of pods that run on this node.
 type Local interface {
 	// Containers returns the running containers of the pod with this UID; none
-	// where it is not on this node, or where no runtime of pods is here.
-	Containers(ctx context.Context, podUID string) ([]Container, error)
+	// where it is not on this node.
+	Containers(ctx context.Context, podUID string) ([]runtime.Container, error)
 }
 
 // New returns the constructor of the selector.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/kube"
+	"github.com/simianhq/simian/internal/runtime"
 )
 
 // describe says what a target is, whatever handles it has.
@@ -45,7 +46,7 @@ func labels(pod *kube.Pod, ns kube.Namespace) map[string]string {
 
 // target resolves a pod of this node, whose containers are given, to the handles
 // of one of them. One of another node has none, and faults of the API only.
-func (p *Pod) target(pod *kube.Pod, containers []Container) (experiment.Target, error) {
+func (p *Pod) target(pod *kube.Pod, containers []runtime.Container) (experiment.Target, error) {
 	want := p.Container
 	if want == "" {
 		want = pod.Main()
@@ -56,13 +57,11 @@ func (p *Pod) target(pod *kube.Pod, containers []Container) (experiment.Target, 
 		if c.Name != want {
 			continue
 		}
-		t, err := p.env.FS.Target(c.PID)
-		if errors.Is(err, experiment.ErrGone) { // it has just ended
+		c.Ref.Restart = restart(pod.Restart)
+		t, err := runtime.Resolve(p.env.FS, c, true)
+		if errors.Is(err, experiment.ErrGone) || errors.Is(err, experiment.ErrUnsupported) { // it has just ended, or is out of sight
 			return experiment.Target{}, nil
 		}
-		ref := c.Runtime
-		ref.Restart = restart(pod.Restart)
-		t.Runtime = &ref
 		return t, err
 	}
 	return experiment.Target{}, nil

@@ -9,6 +9,7 @@ has containerd containerd
 has iptables iptables
 has runc runc
 has crun crun
+has podman podman
 has bwrap bubblewrap
 has stress-ng stress-ng
 [ -n "$missing" ] || exit 0

@@ -25,27 +25,32 @@ unified=/sys/fs/cgroup
 [ -f $unified/cgroup.procs ] || unified=/sys/fs/cgroup/unified
 mkdir -p "$unified/$group/daemons"
 
+# groups lists our cgroups, in every hierarchy, the lowest first.
+groups() {
+	for at in /sys/fs/cgroup/*/"$group" /sys/fs/cgroup/"$group"; do
+		[ ! -d "$at" ] || find "$at" -depth -type d
+	done
+}
+
 # finish kills what is in our cgroups, daemons and pods alike, and takes the
 # cgroups away. Mounts, links and rules go with their namespaces.
 finish() {
-	for node in $(find "$unified/$group" -depth -type d); do
-		for pid in $(cat "$node/cgroup.procs"); do
-			kill -KILL "$pid" 2>/dev/null || true
-		done
-	done
-	[ ! -e "$unified/$group/cgroup.kill" ] || echo 1 >"$unified/$group/cgroup.kill"
 	tries=100
-	until find /sys/fs/cgroup/*/"$group" /sys/fs/cgroup/"$group" -depth -type d -exec rmdir {} + 2>/dev/null ||
-		! ls -d /sys/fs/cgroup/*/"$group" /sys/fs/cgroup/"$group" >/dev/null 2>&1; do
+	while left=$(groups) && [ -n "$left" ] && [ "$tries" -gt 0 ]; do
 		tries=$((tries - 1))
-		[ "$tries" -gt 0 ] || break
-		sleep 0.1
-	done
-	if [ -d "$dir/containerd.run" ]; then # overlays, network namespaces and tmpfs
-		awk -v dir="$dir/" 'index($5, dir) == 1 {print $5}' /proc/self/mountinfo | sort -r | while read -r mount; do
-			umount -l "$mount" 2>/dev/null || true
+		for at in $left; do
+			[ ! -f "$at/freezer.state" ] || echo THAWED >"$at/freezer.state"
+			for pid in $(cat "$at/cgroup.procs" 2>/dev/null); do
+				kill -KILL "$pid" 2>/dev/null || true
+			done
+			rmdir "$at" 2>/dev/null || true
 		done
-	fi
+		[ "$tries" = 99 ] || sleep 0.1
+	done
+	[ -z "$left" ] || echo "with.sh: left $left" >&2
+	awk -v dir="$dir/" 'index($5, dir) == 1 {print $5}' /proc/self/mountinfo | sort -r | while read -r mount; do
+		umount -l "$mount" 2>/dev/null || true
+	done
 	[ -z "${SIMIAN_KUBE_KEEP:-}" ] || { echo "with.sh: kept $dir" >&2; return; }
 	rm -rf "$dir"
 }

@@ -53,7 +53,7 @@ func Connect(t testing.TB) *API {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
 	token, _, _ := strings.Cut(string(tokens), ",")
-	return &API{dir, token, &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}}
+	return &API{dir, token, &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32, TLSClientConfig: &tls.Config{RootCAs: roots}}}}
 }
 
 // Node returns the real node's name, and skips the test where there is none.
