@@ -10,7 +10,7 @@ import (
 
 // Cordon has no new pods come to the node that a pod is on.
 type Cordon struct {
-	kube *kube.Client
+	kube *kube.Client `json:"-"` // the tag has JSON take a section without a field of its own
 }
 
 // Validate implements experiment.Validator.

@@ -11,7 +11,7 @@ import (
 // of replaced, as kubectl rollout restart does: how many at a time, its strategy
 // says. It cannot be taken back.
 type Rollout struct {
-	kube *kube.Client
+	kube *kube.Client `json:"-"` // the tag has JSON take a section without a field of its own
 }
 
 // Validate implements experiment.Validator.
