@@ -2,11 +2,11 @@ export CGO_ENABLED ?= 0
 SIMIAN := bin/simian
 
 # A test that fails is run once more, alone; one that passes then is named
-# (docs/decisions/0026-a-failed-test-is-run-once-more.md).
+# (docs/decisions/0029-a-failed-test-is-run-once-more.md).
 TEST := go tool gotestsum --format pkgname --format-icons text --format-hide-empty-pkg --hide-summary skipped \
 	--rerun-fails=1 --rerun-fails-max-failures=5 --rerun-fails-run-root-test --rerun-fails-abort-on-data-race
 
-.PHONY: build demo quickstart test docker-test lab lab-vm lab-vm-1 lab-vm-2 lab-vm-3 race lint fmt bench bench-launch bench-latency bench-chaos soak fuzz clean
+.PHONY: build demo quickstart test docker-test kube-test lab lab-kube lab-vm lab-vm-1 lab-vm-2 lab-vm-3 race lint fmt bench bench-launch bench-latency bench-chaos soak fuzz clean
 
 build: ## one static binary, bin/simian
 	go build -trimpath -o $(SIMIAN) ./cmd/simian
@@ -27,9 +27,18 @@ test: ## all tests, on the real kernel; those that need root say so when they ar
 docker-test: ## the tests that compare with Docker and containerd, beside daemons of their own
 	sh test/docker/with.sh go test -count=1 -run 'Docker|Containerd' ./internal/image ./test/hostile
 
+# Each package alone: they share the cluster.
+KUBE := ./internal/kube/... ./targets/pod ./monkeys/chaos ./cmd/simian
+
+kube-test: ## the tests of pods, beside a real Kubernetes of their own; a skip is a failure
+	SIMIAN_KUBE=1 sh test/kube/with.sh go test -count=1 -p 1 -run Kube $(KUBE)
+
 lab: ## what the tests need besides: Docker, other runtimes, QEMU and a second kernel
 	sh test/docker/lab.sh
 	sh test/vm/lab.sh
+
+lab-kube: ## builds the Kubernetes of kube-test: 5 minutes the first time
+	sh test/kube/lab.sh
 
 # The packages whose tests touch the kernel. All of their tests run in a VM, and
 # none may be skipped there but for these reasons. There are three machines,

@@ -141,6 +141,10 @@ type (
 		Measure(ctx context.Context, t Target, p Phase) (*Measurement, error)
 	}
 
+	// Remote says, on a fault, that it changes a target's object in Kubernetes,
+	// wherever that runs: it needs no process here.
+	Remote interface{ Remote() bool }
+
 	// Beyond names, on a fault, the targets that its section selects besides
 	// those it breaks: the far ends of a filter.
 	Beyond interface{ Beyond() []*TargetSpec }

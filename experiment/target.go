@@ -3,6 +3,7 @@ package experiment
 import (
 	"fmt"
 	"sort"
+	"strings"
 )
 
 // RunID names a run: six characters of a–z and 2–7, so that it fits into the
@@ -92,13 +93,34 @@ func (r RuntimeRef) Handle() string {
 	return fmt.Sprintf("container:%s:%s%s:%s", r.Runtime, r.Lab, r.Namespace, r.ID)
 }
 
+// Cluster says through which kubeconfig a cluster is reached. Both empty, it is
+// the one that this process is a pod of.
+type Cluster struct {
+	Kubeconfig string `json:"kubeconfig,omitempty"` // files, as KUBECONFIG lists them
+	Context    string `json:"context,omitempty"`
+}
+
 // ObjectRef is an object of Kubernetes.
 type ObjectRef struct {
-	Kind      string `json:"kind"`
-	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	UID       string `json:"uid"`
+	Kind      string  `json:"kind"`
+	Namespace string  `json:"namespace,omitempty"`
+	Name      string  `json:"name"`
+	UID       string  `json:"uid"`
+	Node      string  `json:"node,omitempty"`  // of a pod: where it runs
+	Owner     string  `json:"owner,omitempty"` // of a pod: what replaces it, "ReplicaSet web-5d8f"
+	Cluster   Cluster `json:"cluster,omitzero"`
 }
+
+// String gives "pod shop/web-1".
+func (o ObjectRef) String() string {
+	if o.Namespace == "" {
+		return strings.ToLower(o.Kind) + " " + o.Name
+	}
+	return strings.ToLower(o.Kind) + " " + o.Namespace + "/" + o.Name
+}
+
+// Handle names the object for a lock.
+func (o ObjectRef) Handle() string { return fmt.Sprintf("object:%s:%s", o, o.UID) }
 
 // Workloads counts targets by the workload they are one of; those of no
 // workload are left out.

@@ -8,6 +8,7 @@ import (
 	"github.com/simianhq/simian/targets/containerd"
 	"github.com/simianhq/simian/targets/docker"
 	"github.com/simianhq/simian/targets/native"
+	"github.com/simianhq/simian/targets/pod"
 	"github.com/simianhq/simian/targets/process"
 )
 
@@ -21,5 +22,12 @@ func All(fs proc.FS, lab *native.Current) experiment.Catalog[experiment.Selector
 		"native":     native.Selectors(lab),
 		"podman":     docker.NewPodman(fs, clients),
 		"process":    process.New(fs),
+	}
+}
+
+// Kubernetes returns the selectors of what the API server of a cluster knows.
+func Kubernetes(env pod.Env) experiment.Catalog[experiment.Selector] {
+	return experiment.Catalog[experiment.Selector]{
+		"pod": pod.New(env),
 	}
 }

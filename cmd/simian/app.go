@@ -16,6 +16,7 @@ import (
 	"github.com/simianhq/simian/internal/engine"
 	"github.com/simianhq/simian/internal/guard"
 	"github.com/simianhq/simian/internal/journal"
+	"github.com/simianhq/simian/internal/kube"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/probe"
 	"github.com/simianhq/simian/internal/proc"
@@ -24,6 +25,7 @@ import (
 	"github.com/simianhq/simian/monkeys"
 	"github.com/simianhq/simian/targets"
 	"github.com/simianhq/simian/targets/native"
+	"github.com/simianhq/simian/targets/pod"
 )
 
 // app is what the commands share: the streams, and the wiring.
@@ -32,6 +34,7 @@ type app struct {
 	stdout, stderr io.Writer
 	fs             proc.FS
 	lab            *native.Current // of the experiment that this process runs
+	kube           *kube.Client    // connects once something asks
 	dir            string          // of journals and history
 
 	tweak func(*engine.Engine) // of tests: changes how an engine is wired
@@ -39,20 +42,33 @@ type app struct {
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	fs := proc.Host()
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, fs: fs, lab: native.NewCurrent(fs), dir: journal.Dir()}
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, fs: fs, lab: native.NewCurrent(fs), kube: kube.New(), dir: journal.Dir()}
 }
 
 func (a *app) loader() experiment.Loader {
 	return experiment.Loader{
-		Faults: monkeys.Faults(a.fs), Targets: targets.All(a.fs, a.lab), Probes: probe.All(probe.Env{Dial: a.lab.Dial}),
+		Faults: a.faults(), Targets: a.selectors(), Probes: probe.All(probe.Env{Dial: a.lab.Dial}),
 	}
+}
+
+func (a *app) faults() experiment.Catalog[experiment.Fault] {
+	all := monkeys.Faults(a.fs)
+	maps.Copy(all, monkeys.Kubernetes(a.kube))
+	return all
+}
+
+func (a *app) selectors() experiment.Catalog[experiment.Selector] {
+	all := targets.All(a.fs, a.lab)
+	maps.Copy(all, targets.Kubernetes(pod.Env{FS: a.fs, Kube: a.kube, Local: runtime.NewCRI()}))
+	return all
 }
 
 func (a *app) codec() experiment.Codec {
 	ops := op.All(a.fs)
 	maps.Copy(ops, native.Ops(a.fs))
 	maps.Copy(ops, runtime.Ops(runtime.New()))
-	return experiment.Codec{Ops: ops, Targets: targets.All(a.fs, a.lab)}
+	maps.Copy(ops, a.kube.Ops())
+	return experiment.Codec{Ops: ops, Targets: a.selectors()}
 }
 
 // reader opens the journals without changing anything.
@@ -96,7 +112,7 @@ func (h handles) Release(run experiment.RunID) error {
 // engine wires the engine to this host. Journals may be nil to plan only.
 func (a *app) engine(w *writable) *engine.Engine {
 	e := &engine.Engine{
-		System:  proc.System{FS: a.fs},
+		System:  proc.System{FS: a.fs, Objects: a.kube},
 		Boot:    proc.BootTime,
 		Version: version(),
 		Load: func(traffic []experiment.Traffic) (engine.Load, error) {

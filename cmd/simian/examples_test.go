@@ -22,9 +22,14 @@ func TestExamplesLoad(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no examples", err)
 	}
+	pods, err := filepath.Glob("../../examples/shop/kubernetes/*.yaml")
+	if err != nil || len(pods) == 0 {
+		t.Fatal("no examples of pods", err)
+	}
+	files = append(files, pods...)
 	loader := newApp(nil, nil, nil).loader()
 	for _, file := range files {
-		if strings.HasPrefix(filepath.Base(file), "compose.") {
+		if strings.HasPrefix(filepath.Base(file), "compose.") || filepath.Base(file) == "shop.yaml" { // others read them
 			continue
 		}
 		if _, err := loader.LoadFile(file, nil); err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) system(unguarded bool) proc.System {
-	return proc.System{FS: a.fs, Unguarded: unguarded}
+	return proc.System{FS: a.fs, Unguarded: unguarded, Objects: a.kube}
 }
 
 // validation is what validate says of one file.

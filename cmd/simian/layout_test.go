@@ -31,6 +31,7 @@ var only = map[string][]string{
 	"github.com/elastic/go-seccomp-bpf":      {"internal/seccomp"},
 	"github.com/moby/profiles":               {"internal/seccomp", "bench/launch"},
 	"k8s.io/client-go":                       {"internal/kube"},
+	"k8s.io/api":                             {"internal/kube"},
 	"k8s.io/apimachinery":                    {"internal/kube", "targets/match", "targets/pod"},
 	"github.com/robfig/cron":                 {"scheduler"},
 	"modernc.org/sqlite":                     {"internal/journal"},

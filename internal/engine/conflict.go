@@ -163,6 +163,8 @@ func objectOf(handle string) string {
 	case "mount": // NAMESPACE:ID:PATH
 		_, path, _ := strings.Cut(second, ":")
 		return part + "mount " + path
+	case "object": // KIND NAMESPACE/NAME:UID
+		return part + first
 	case "container": // RUNTIME:LAB:NAME
 		return part + "container " + rest[strings.LastIndex(rest, ":")+1:]
 	case "net":

@@ -206,6 +206,9 @@ func (p *planner) noteNormal(now map[string]int) {
 // target adds the steps for one target to plan.
 func (p *planner) target(ctx context.Context, i int, t experiment.Target, plan *ActionPlan) error {
 	a := p.x.Spec.Method[i]
+	if err := reach(a, t); err != nil {
+		return &ActionError{i, "fault", err}
+	}
 	steps, err := a.Fault.Plan(ctx, p.run, t)
 	if err != nil {
 		return &ActionError{i, "fault", fmt.Errorf("plan %s of %s: %w", a.Type, t.Name, err)}
@@ -228,6 +231,19 @@ func (p *planner) target(ctx context.Context, i int, t experiment.Target, plan *
 		plan.Steps = append(plan.Steps, experiment.PlannedStep{N: p.steps, Target: t.ID, Step: s})
 	}
 	return nil
+}
+
+// reach refuses a fault of the kernel on an object that has no process here.
+func reach(a experiment.Action, t experiment.Target) error {
+	if r, ok := a.Fault.(experiment.Remote); len(t.PIDs) > 0 || t.Object == nil || ok && r.Remote() {
+		return nil
+	}
+	where := "no node yet"
+	if t.Object.Node != "" {
+		where = "node " + t.Object.Node
+	}
+	return fmt.Errorf("plan %s of %s: it has no process that Simian can reach from here (it is on %s): this fault needs Simian on that node, and the runtime's socket there (CONTAINER_RUNTIME_ENDPOINT); delete, evict, scale, cordon, drain and rollout do without: %w",
+		a.Type, t.Object, where, experiment.ErrUnsupported)
 }
 
 // leans returns what brings back what do takes away, "" where nothing does.

@@ -19,6 +19,13 @@ import (
 type System struct {
 	FS
 	Unguarded bool // allow targets that the guardian could not outlive this process for
+
+	Objects Objects // knows of targets that have no process here; may be nil
+}
+
+// Objects knows whether an object of Kubernetes is there still.
+type Objects interface {
+	Alive(o experiment.ObjectRef) bool
 }
 
 // Header returns who this process is, on which machine.
@@ -92,8 +99,12 @@ func (s System) descends(pid int, own uint64) (bool, error) {
 	}
 }
 
-// Alive tells whether any process of t still runs.
+// Alive tells whether any process of t still runs, or, of a target that has none
+// here, whether its object is there still.
 func (s System) Alive(t experiment.Target) bool {
+	if len(t.PIDs) == 0 && t.Object != nil && s.Objects != nil {
+		return s.Objects.Alive(*t.Object)
+	}
 	return slices.ContainsFunc(t.PIDs, s.FS.Alive)
 }
 

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/kube"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/internal/runtime"
@@ -28,5 +29,17 @@ func All(fs proc.FS) experiment.Catalog[experiment.Fault] {
 		"remove":       func() experiment.Fault { return &Remove{fs: fs, clients: clients} },
 		"stop":         func() experiment.Fault { return &Stop{fs: fs, clients: clients} },
 		"throttle":     throttles(host),
+	}
+}
+
+// Kubernetes returns the faults that change objects of Kubernetes, through k.
+func Kubernetes(k *kube.Client) experiment.Catalog[experiment.Fault] {
+	return experiment.Catalog[experiment.Fault]{
+		"cordon":  func() experiment.Fault { return &Cordon{kube: k} },
+		"delete":  func() experiment.Fault { return &Delete{kube: k} },
+		"drain":   func() experiment.Fault { return &Drain{kube: k} },
+		"evict":   func() experiment.Fault { return &Evict{kube: k} },
+		"rollout": func() experiment.Fault { return &Rollout{kube: k} },
+		"scale":   func() experiment.Fault { return &Scale{kube: k} },
 	}
 }
