@@ -167,6 +167,9 @@ func (b schemaBuilder) selfReading(t reflect.Type) {
 	}
 	switch p := reflect.PointerTo(t); {
 	case t.Kind() == reflect.Pointer, t.Kind() == reflect.Interface:
+	case p.Implements(reflect.TypeFor[Shaped]()):
+		b.types[t] = shapeOf(reflect.New(t).Interface().(Shaped))
+		return
 	case p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
 		b.types[t] = &jsonschema.Schema{Type: "string"}
 		return
@@ -184,6 +187,16 @@ func (b schemaBuilder) selfReading(t reflect.Type) {
 			}
 		}
 	}
+}
+
+// shapeOf is what a type says of itself; one that is no schema describes
+// anything.
+func shapeOf(t Shaped) *jsonschema.Schema {
+	s := &jsonschema.Schema{}
+	if stdjson.Unmarshal([]byte(t.JSONSchema()), s) != nil {
+		return &jsonschema.Schema{}
+	}
+	return s
 }
 
 func (b schemaBuilder) tidy(s *jsonschema.Schema) {
