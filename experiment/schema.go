@@ -134,6 +134,8 @@ func fixedTypes() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[Scalar](): {Types: []string{"string", "number", "boolean"}},
 		reflect.TypeFor[Mode]():   words(append([]string{""}, modes...), ""),
 
+		reflect.TypeFor[GroupBy](): text(`^(workload|label:.+)?$`, ""),
+
 		reflect.TypeFor[OnRestart](): words(append([]string{""}, onRestarts...), ""),
 		reflect.TypeFor[AtLeast](): {AnyOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: jsonschema.Ptr(1.0)}, {Type: "string", Pattern: sharePattern}, {Type: "string", Pattern: referencePattern},

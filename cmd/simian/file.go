@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -174,6 +175,7 @@ type planAction struct {
 	Backend string       `json:"backend,omitempty"`
 	Targets []planTarget `json:"targets"`
 	Scope   int          `json:"scope"` // running targets that the selector found
+	GroupBy string       `json:"groupBy,omitempty"` // the mode is of each group
 	Limited string       `json:"limited,omitempty"`
 	Notes   []string     `json:"notes,omitempty"`
 	For     string       `json:"for,omitempty"`
@@ -203,7 +205,7 @@ func planOf(x *experiment.Experiment, plans []engine.ActionPlan) plan {
 		if spec.For > 0 {
 			action.For = spec.For.String()
 		}
-		action.Repeat = spec.Repeat.String()
+		action.Repeat, action.GroupBy = spec.Repeat.String(), string(spec.Target.GroupBy)
 		if spec.OnRestart != experiment.RestartReinject {
 			action.Restart = string(spec.OnRestart)
 		}
@@ -275,6 +277,9 @@ func (a planAction) print(w io.Writer) {
 		fmt.Fprintf(w, "    note: %s\n", report.Printable(note))
 	}
 	fmt.Fprintf(w, "    blast radius: %d of %s", len(a.Targets), count(a.Scope, "running target"))
+	if a.GroupBy != "" {
+		fmt.Fprintf(w, ", drawn from each %s", strings.TrimPrefix(report.Printable(a.GroupBy), string(experiment.ByLabel)))
+	}
 	if a.Limited != "" {
 		fmt.Fprintf(w, "; %s", a.Limited)
 	}
