@@ -136,6 +136,9 @@ undo. It changes nothing. Run plans again: what it finds then may differ.
 func (a *app) plan(ctx context.Context, x *experiment.Experiment) (plan, error) {
 	const run = "plan" // in the place of its name
 	e := a.engine(nil)
+	if err := a.underPolicy(e, x); err != nil {
+		return plan{}, err
+	}
 	closeLab, err := a.withLab(ctx, e, x)
 	if err != nil {
 		return plan{}, err
@@ -174,7 +177,7 @@ type planAction struct {
 	Type    string       `json:"type"`
 	Backend string       `json:"backend,omitempty"`
 	Targets []planTarget `json:"targets"`
-	Scope   int          `json:"scope"` // running targets that the selector found
+	Scope   int          `json:"scope"`             // running targets that the selector found
 	GroupBy string       `json:"groupBy,omitempty"` // the mode is of each group
 	Limited string       `json:"limited,omitempty"`
 	Notes   []string     `json:"notes,omitempty"`

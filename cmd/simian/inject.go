@@ -1,0 +1,392 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/internal/engine"
+)
+
+// injectCommand has a command for each fault. They are made only where the
+// command line speaks of them: their flags are many.
+func (a *app) injectCommand(args []string) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "inject FAULT",
+		Short: "Inject one fault without a file, put it back, and judge",
+		Long: `Inject makes an experiment from flags and runs it as run does: journal, guardian,
+blast radius, rollback and verdict are the same. --print prints the experiment
+file instead. Simian inject FAULT --help lists the fields of a fault.
+` + exitCodes,
+		Example: `  simian inject freeze --process nginx --for 10s
+  simian inject latency --process 812 --delay 100ms --ports 5432 --for 30s
+  simian inject kill --native web --lab shop --mode all
+  simian inject latency --process nginx --loss 5 --for 1m --print > loss.yaml`,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(errors.New("FAULT is missing: simian inject FAULT [flags]\n        see simian list faults"))
+			}
+			return usage(unknownFault(args[0], a.loader().Faults.Names()))
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	c.FParseErrWhitelist.UnknownFlags = true // they are of a fault that is misspelt
+	if !slices.Contains(args, "inject") {
+		return c
+	}
+	l := a.loader()
+	for _, name := range l.Faults.Names() {
+		c.AddCommand(a.injectFault(l, name))
+	}
+	return c
+}
+
+func unknownFault(name string, known []string) error {
+	hint := ""
+	if near := experiment.Nearest(name, known); near != "" {
+		hint = fmt.Sprintf(" (did you mean %q?)", near)
+	}
+	return fmt.Errorf("unknown fault %q%s\n        faults: %s", name, hint, strings.Join(known, " "))
+}
+
+// injection is an experiment of one action, as flags say it.
+type injection struct {
+	fault  string
+	fields map[string]experiment.Field // of the fault, by flag
+	kinds  []string                    // of targets
+	given  map[string]*[]string        // values of each flag that makes part of the file, in order
+
+	print bool
+	run   runOptions
+	file  fileOptions
+	out   output
+}
+
+// The flags of every fault that say where, how long, and how much.
+func commonFields() []experiment.Field {
+	return []experiment.Field{
+		{Name: "for", Type: "duration", Doc: "how long the fault is held"},
+		{Name: "after", Type: "duration", Doc: "waits this long before it strikes"},
+		{Name: "mode", Type: "text", Doc: "how many of those found: one (default), all, fixed:N, fixed-percent:P, random-max-percent:P"},
+		{Name: "group-by", Type: "text", Doc: "the mode is of each workload, or each label:NAME"},
+		{Name: "target", Type: "list of text", Doc: "another field of the target's section, as name=value (repeat it for more)"},
+		{Name: "lab", Type: "text", Doc: "the standing lab whose containers --native means"},
+		{Name: "set", Type: "list of text", Doc: "a field further down in the fault's section, as path=value (repeat it for more)"},
+		{Name: "on-restart", Type: "text", Doc: "what is done about a target that restarts: reinject (default), stop or fail"},
+		{Name: "irreversible", Type: "boolean", Doc: "allows a fault that Simian cannot take back"},
+		{Name: "blast-targets", Type: "whole number", Doc: "targets that may be touched at the most"},
+		{Name: "blast-percent", Type: "percent", Doc: "percent of the running targets that may be touched at the most"},
+		{Name: "min-healthy", Type: "number or percentage", Doc: "of each workload, so many stay untouched"},
+	}
+}
+
+func (a *app) injectFault(l experiment.Loader, fault string) *cobra.Command {
+	in := &injection{fault: fault, fields: map[string]experiment.Field{}, kinds: l.Targets.Names(), given: map[string]*[]string{}}
+	c := &cobra.Command{
+		Use:     fault + " [flags]",
+		Short:   "Inject " + fault,
+		Long:    "Inject " + fault + " makes an experiment of one action from flags, and runs it.\n" + exitCodes,
+		Example: fmt.Sprintf("  simian inject %s --process nginx --for 10s\n  simian inject %s --process nginx --for 10s --print", fault, fault),
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return a.inject(c, in) },
+	}
+	c.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName { return pflag.NormalizedName(kebab(name)) })
+	for _, f := range commonFields() {
+		in.add(c, f.Name, f)
+	}
+	for _, kind := range in.kinds {
+		in.add(c, kind, experiment.Field{Type: "list of text", Doc: "targets of type " + kind + ": " + inWords(kind)})
+	}
+	c.Flags().BoolVar(&in.print, "print", false, "print the experiment file, and run nothing")
+	c.Flags().Uint64Var(&in.file.seed, "seed", 0, "draw targets with this seed")
+	c.Flags().BoolVar(&in.file.long, "long", false, "allow the action to last longer than an hour")
+	in.run.add(c)
+	in.out.add(c)
+	var own []string
+	for _, f := range experiment.Fields(l.Faults[fault]()) {
+		flag := kebab(f.Name)
+		if c.Flags().Lookup(flag) != nil || c.Root().PersistentFlags().Lookup(flag) != nil {
+			flag = strings.ReplaceAll(fault, ".", "-") + "-" + flag
+		}
+		in.fields[flag] = f
+		in.add(c, flag, f)
+		own = append(own, "--"+flag)
+	}
+	if len(own) > 0 {
+		slices.Sort(own)
+		c.Long = strings.Replace(c.Long, "and runs it.\n", "and runs it.\nIts fields: "+strings.Join(own, " ")+"\n", 1)
+	}
+	a.completeInjection(c, in)
+	return c
+}
+
+// inWords says what the flag of a kind of targets takes.
+func inWords(kind string) string {
+	if kind == "process" {
+		return "a name or a pid"
+	}
+	return `names, re2: and a pattern, or labels such as app=web; "" for all`
+}
+
+// add makes a flag that only keeps what it is given.
+func (in *injection) add(c *cobra.Command, name string, f experiment.Field) {
+	values := &[]string{}
+	in.given[name] = values
+	flag := c.Flags().VarPF(&kept{values, f.Type}, name, "", f.Doc)
+	if f.Type == "boolean" {
+		flag.NoOptDefVal = "true"
+	}
+}
+
+// kept is a flag's values, as they were given: what they mean is for the
+// loader of files to say.
+type kept struct {
+	values *[]string
+	kind   string
+}
+
+func (k *kept) String() string     { return "" }
+func (k *kept) Type() string       { return k.kind }
+func (k *kept) Set(v string) error { *k.values = append(*k.values, v); return nil }
+
+// kebab writes onExisting as on-existing.
+func kebab(name string) string {
+	var b strings.Builder
+	for _, r := range name {
+		if unicode.IsUpper(r) {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return strings.ReplaceAll(b.String(), ".", "-")
+}
+
+// inject builds the experiment, and prints or runs it.
+func (a *app) inject(c *cobra.Command, in *injection) error {
+	asJSON, err := in.out.json()
+	if err != nil {
+		return err
+	}
+	if err := in.run.check(); err != nil {
+		return err
+	}
+	text, err := in.document(c)
+	if err != nil {
+		return err
+	}
+	l := a.loader()
+	l.Long = in.file.long
+	x, err := l.Load("flags", []byte(text), nil)
+	if err != nil {
+		return in.blame(err)
+	}
+	if in.print {
+		_, err := fmt.Fprint(a.stdout, text)
+		return err
+	}
+	r, err := a.runExperiment(c.Context(), x, in.run, asJSON)
+	if err != nil {
+		return in.blame(place(x, err))
+	}
+	return a.show(r, asJSON)
+}
+
+// last returns the last value of a flag, and whether it was given.
+func (in *injection) last(flag string) (string, bool) {
+	v := *in.given[flag]
+	if len(v) == 0 {
+		return "", false
+	}
+	return v[len(v)-1], true
+}
+
+// document writes the experiment file that the flags stand for.
+func (in *injection) document(c *cobra.Command) (string, error) {
+	fault, err := in.faultSection(c)
+	if err != nil {
+		return "", err
+	}
+	target, err := in.targetSection()
+	if err != nil {
+		return "", err
+	}
+	action := node{}
+	action.put(fault, "fault")
+	action.put(target, "target")
+	for flag, name := range map[string]string{"on-restart": "onRestart"} {
+		if v, ok := in.last(flag); ok {
+			action.put(quoted(v), name)
+		}
+	}
+	for _, name := range []string{"for", "after", "irreversible"} {
+		if v, ok := in.last(name); ok {
+			action.put(guessed(v), name)
+		}
+	}
+	doc := node{}
+	doc.put(node{text: experiment.APIVersion}, "apiVersion")
+	doc.put(node{text: experiment.Kind}, "kind")
+	doc.put(node{text: "inject-" + in.fault}, "metadata", "name")
+	if v, ok := in.last("lab"); ok {
+		doc.put(quoted(v), "spec", "lab", "name")
+	}
+	doc.put(node{list: []node{action}}, "spec", "method")
+	for _, bound := range [][2]string{{"blast-targets", "targets"}, {"blast-percent", "percent"}, {"min-healthy", "minHealthy"}} {
+		if v, ok := in.last(bound[0]); ok {
+			doc.put(guessed(v), "spec", "blastRadius", bound[1])
+		}
+	}
+	if c.Flags().Changed("seed") {
+		doc.put(node{text: fmt.Sprint(in.file.seed)}, "spec", "seed")
+	}
+	var b strings.Builder
+	doc.write(&b, "")
+	return b.String(), nil
+}
+
+func (in *injection) faultSection(c *cobra.Command) (node, error) {
+	n := node{}
+	n.put(node{text: in.fault}, "type")
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if field, ok := in.fields[f.Name]; ok && len(*in.given[f.Name]) > 0 {
+			n.put(valueOf(field, *in.given[f.Name]), field.Name)
+		}
+	})
+	return n, pairs(&n, "set", *in.given["set"])
+}
+
+func (in *injection) targetSection() (node, error) {
+	n, kind := node{}, ""
+	for _, k := range in.kinds {
+		values := *in.given[k]
+		switch {
+		case len(values) == 0:
+			continue
+		case kind != "":
+			return n, usage(fmt.Errorf("--%s and --%s: one type of target at a time", kind, k))
+		case k == "process" && len(values) > 1:
+			return n, usage(errors.New("--process is given twice: one name or pid (--target adds fields, such as --target port=80)"))
+		}
+		kind = k
+		n.put(node{text: k}, "type")
+		selected(&n, k, values)
+	}
+	if err := pairs(&n, "target", *in.given["target"]); err != nil {
+		return n, err
+	}
+	if _, lab := in.last("lab"); kind == "native" && !lab {
+		return n, usage(errors.New("--native means containers of a lab: say which one stands, with --lab NAME (simian lab ps lists them)"))
+	}
+	if len(n.fields) == 0 {
+		return n, usage(fmt.Errorf("no target: say which, with one of --%s\n        see simian inject %s --help", strings.Join(in.kinds, " --"), in.fault))
+	}
+	if v, ok := in.last("mode"); ok {
+		mode, number, with := strings.Cut(v, ":")
+		n.put(quoted(mode), "mode")
+		if with && mode == string(experiment.ModeFixed) {
+			n.put(guessed(number), "count")
+		} else if with {
+			n.put(guessed(number), "percent")
+		}
+	}
+	if v, ok := in.last("group-by"); ok {
+		n.put(quoted(v), "groupBy")
+	}
+	return n, nil
+}
+
+// blame names the flag in the place of file and line, and keeps the exit code.
+func (in *injection) blame(err error) error {
+	var f *experiment.FileError
+	if !errors.As(err, &f) {
+		return err
+	}
+	code := exitCode(err)
+	if flag := in.flagOf(f.Path); flag != "" {
+		return &exitError{code, fmt.Errorf("--%s: %w", flag, f.Err)}
+	}
+	return &exitError{code, f.Err}
+}
+
+// flagOf returns the flag that a place of the file comes from, "" where there
+// is none.
+func (in *injection) flagOf(path string) string {
+	below := strings.TrimPrefix(path, "spec.method[0].")
+	part, field, _ := strings.Cut(below, ".")
+	field, _, _ = strings.Cut(strings.Split(field, "[")[0], ".")
+	switch {
+	case part == "fault" && field != "":
+		for flag, f := range in.fields {
+			if f.Name == field {
+				return flag
+			}
+		}
+		return "set"
+	case part == "target":
+		if field == "mode" || field == "count" || field == "percent" {
+			return "mode"
+		} else if field == "groupBy" {
+			return "group-by"
+		}
+		return in.kind()
+	case path == "spec.blastRadius.targets":
+		return "blast-targets"
+	case path == "spec.blastRadius.percent":
+		return "blast-percent"
+	case path == "spec.blastRadius.minHealthy":
+		return "min-healthy"
+	case strings.HasPrefix(path, "spec.lab"):
+		return "lab"
+	}
+	if flag := kebab(part); flag == "for" || flag == "after" || flag == "on-restart" || flag == "irreversible" {
+		return flag
+	}
+	return ""
+}
+
+// kind returns the flag that named the targets.
+func (in *injection) kind() string {
+	for _, k := range in.kinds {
+		if len(*in.given[k]) > 0 {
+			return k
+		}
+	}
+	return "target"
+}
+
+// add declares the flags of everything that runs an experiment.
+func (o *runOptions) add(c *cobra.Command) {
+	c.Flags().BoolVar(&o.unguarded, "unguarded", false, "go on where the guardian could not outlive PID 1 of this PID namespace")
+	c.Flags().DurationVar(&o.slack, "slack", engine.DefaultSlack, "how long beyond all that the file allows the guardian lets a run stand still")
+}
+
+func (o *runOptions) check() error {
+	if o.slack <= 0 {
+		return usage(fmt.Errorf("--slack %s: want a duration above 0", o.slack))
+	}
+	return nil
+}
+
+// completeInjection completes what flags take, from what is there.
+func (a *app) completeInjection(c *cobra.Command, in *injection) {
+	words := map[string][]string{
+		"for": {"10s", "30s", "1m"}, "mode": {"one", "all", "fixed:", "fixed-percent:", "random-max-percent:"},
+		"group-by": {"workload", "label:"}, "on-restart": {"reinject", "stop", "fail"},
+	}
+	for flag, list := range words {
+		_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp))
+	}
+	_ = c.RegisterFlagCompletionFunc("lab", a.completeLabs)
+	for _, kind := range in.kinds {
+		_ = c.RegisterFlagCompletionFunc(kind, func(c *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return a.targetNames(c.Context(), kind, time.Second), cobra.ShellCompDirectiveNoFileComp
+		})
+	}
+}
