@@ -56,6 +56,9 @@ func unknownFault(name string, known []string) error {
 	return fmt.Errorf("unknown fault %q%s\n        faults: %s", name, hint, strings.Join(known, " "))
 }
 
+// flagsFile stands for the file where flags make one.
+const flagsFile = "flags"
+
 // injection is an experiment of one action, as flags say it.
 type injection struct {
 	fault  string
@@ -183,7 +186,7 @@ func (a *app) inject(c *cobra.Command, in *injection) error {
 	}
 	l := a.loader()
 	l.Long = in.file.long
-	x, err := l.Load("flags", []byte(text), nil)
+	x, err := l.Load(flagsFile, []byte(text), nil)
 	if err != nil {
 		return in.blame(err)
 	}
@@ -305,7 +308,7 @@ func (in *injection) targetSection() (node, error) {
 // blame names the flag in the place of file and line, and keeps the exit code.
 func (in *injection) blame(err error) error {
 	var f *experiment.FileError
-	if !errors.As(err, &f) {
+	if !errors.As(err, &f) || f.File != flagsFile {
 		return err
 	}
 	code := exitCode(err)

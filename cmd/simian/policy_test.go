@@ -46,7 +46,7 @@ func TestPolicy(t *testing.T) {
 		{"  faults: [freze]\n", inject, 6, `nothing is called "freze" (did you mean "freeze"?)`},
 		{"  fault: [freeze]\n", inject, 6, `unknown field "fault" (did you mean "faults"?)`},
 		{"  faults: [freeze]\n", []string{"plan", x}, 0, "nothing was changed"},
-		{"  faults: [freeze]\n  blastRadius: {targets: 1}\n", []string{"check"}, 0, "faults freeze; at most 1 targets"},
+		{"  faults: [freeze]\n  blastRadius: {targets: 1}\n", []string{"check"}, 0, "faults freeze; blast radius 1"},
 	} {
 		if err := os.WriteFile(file, []byte("apiVersion: simian.dev/v1\nkind: Policy\nspec:\n"+c.spec), 0o644); err != nil {
 			t.Fatal(err)

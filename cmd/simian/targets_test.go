@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
 	"os"
 	"strings"
@@ -38,7 +37,7 @@ func TestTargets(t *testing.T) {
 			}
 		}
 	}
-	if !found && !strings.Contains(o.stdout, fmt.Sprint(".service")) {
+	if !found && !strings.Contains(o.stdout, ".service") {
 		t.Errorf("the test is not there: %s", o.stdout)
 	}
 	if o := l.expect(0, "targets", "process", "-o", "wide"); !strings.Contains(o.stdout, "CGROUP") || !strings.Contains(o.stdout, "of them out") {

@@ -167,9 +167,9 @@ func (p *Policy) String() string {
 	add(len(s.Runtimes) > 0, "targets %s", strings.Join(s.Runtimes, " "))
 	add(len(s.Namespaces) > 0, "namespaces %s", strings.Join(s.Namespaces, " "))
 	add(len(s.Faults) > 0, "faults %s", strings.Join(s.Faults, " "))
-	add(s.BlastRadius.Targets > 0, "at most %d targets", s.BlastRadius.Targets)
+	add(s.BlastRadius.Targets > 0, "blast radius %d", s.BlastRadius.Targets)
 	if s.BlastRadius.Percent != nil {
-		add(true, "at most %v %%", float64(*s.BlastRadius.Percent))
+		add(true, "blast radius %v %%", float64(*s.BlastRadius.Percent))
 	}
 	add(s.Hours != nil, "from %s", s.Hours)
 	add(s.RequireOptIn, "only what has %s=true", OptInLabel)
