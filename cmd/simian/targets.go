@@ -86,10 +86,25 @@ func (a *app) inventory(ctx context.Context, kinds []string) (inventory, error) 
 		}
 		inv.rows = append(inv.rows, rows...)
 	}
+	inv.rows = withoutTwins(inv.rows)
 	slices.SortStableFunc(inv.rows, func(x, y experiment.Listed) int {
 		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Workload, y.Workload), cmp.Compare(x.Name, y.Name), cmp.Compare(x.PID, y.PID))
 	})
 	return inv, nil
+}
+
+// withoutTwins leaves out processes that are listed as containers already, by
+// what knows more of them.
+func withoutTwins(rows []experiment.Listed) []experiment.Listed {
+	pids, cgroups := map[int]bool{}, map[string]bool{}
+	for _, l := range rows {
+		if l.Kind != "process" && l.PID > 0 {
+			pids[l.PID], cgroups["/"+strings.Trim(l.Cgroup, "/")] = true, l.Cgroup != ""
+		}
+	}
+	return slices.DeleteFunc(rows, func(l experiment.Listed) bool {
+		return l.Kind == "process" && (pids[l.PID] || cgroups[l.Cgroup])
+	})
 }
 
 func (a *app) listOf(ctx context.Context, kind string, s experiment.Selector) ([]experiment.Listed, error) {

@@ -82,3 +82,15 @@ func TestWatched(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 }
+
+func TestWithoutTwins(t *testing.T) {
+	t.Parallel()
+	lab := experiment.Listed{Kind: "native", Name: "web-1", PID: 7, Cgroup: "simian-abcdef/web-1"}
+	alone := experiment.Listed{Kind: "process", Name: "nginx", PID: 9, Cgroup: "/system.slice/nginx.service"}
+	got := withoutTwins([]experiment.Listed{
+		lab, {Kind: "process", Name: "web", PID: 7}, {Kind: "process", Name: "web :80", PID: 8, Cgroup: "/simian-abcdef/web-1"}, alone,
+	})
+	if d := cmp.Diff([]experiment.Listed{lab, alone}, got); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
