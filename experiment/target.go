@@ -81,10 +81,16 @@ type RuntimeRef struct {
 	Restart string    `json:"restart,omitempty"` // its restart policy
 	Lab     string    `json:"lab,omitempty"`     // of simian: the folder of the lab that it is of
 	Keeper  ProcessID `json:"keeper,omitzero"`   // of simian: the process that launched it, and keeps it up
+
+	Address   string `json:"address,omitempty"`   // of other runtimes: where it is asked
+	Namespace string `json:"namespace,omitempty"` // of containerd
+	NoStart   string `json:"noStart,omitempty"`   // why its runtime can't be had to start it again; "" where it can
 }
 
 // Handle names the container for a lock, over all its restarts.
-func (r RuntimeRef) Handle() string { return fmt.Sprintf("container:%s:%s:%s", r.Runtime, r.Lab, r.ID) }
+func (r RuntimeRef) Handle() string {
+	return fmt.Sprintf("container:%s:%s%s:%s", r.Runtime, r.Lab, r.Namespace, r.ID)
+}
 
 // ObjectRef is an object of Kubernetes.
 type ObjectRef struct {

@@ -99,7 +99,7 @@ func withoutTwins(rows []experiment.Listed) []experiment.Listed {
 	pids, cgroups := map[int]bool{}, map[string]bool{}
 	for _, l := range rows {
 		if l.Kind != "process" && l.PID > 0 {
-			pids[l.PID], cgroups["/"+strings.Trim(l.Cgroup, "/")] = true, l.Cgroup != ""
+			pids[l.PID], cgroups[l.Cgroup] = true, l.Cgroup != ""
 		}
 	}
 	return slices.DeleteFunc(rows, func(l experiment.Listed) bool {

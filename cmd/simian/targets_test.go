@@ -85,7 +85,7 @@ func TestWatched(t *testing.T) {
 
 func TestWithoutTwins(t *testing.T) {
 	t.Parallel()
-	lab := experiment.Listed{Kind: "native", Name: "web-1", PID: 7, Cgroup: "simian-abcdef/web-1"}
+	lab := experiment.Listed{Kind: "native", Name: "web-1", PID: 7, Cgroup: "/simian-abcdef/web-1"}
 	alone := experiment.Listed{Kind: "process", Name: "nginx", PID: 9, Cgroup: "/system.slice/nginx.service"}
 	got := withoutTwins([]experiment.Listed{
 		lab, {Kind: "process", Name: "web", PID: 7}, {Kind: "process", Name: "web :80", PID: 8, Cgroup: "/simian-abcdef/web-1"}, alone,

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -152,6 +153,39 @@ func TestGroupBy(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "50 % of 1 running targets is 0") {
 			t.Errorf("%v", err)
 		}
+	})
+}
+
+// TestAllow leaves out what is not allowed before the draw, for good.
+func TestAllow(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("not today")
+	bubble(t, "some", func(t *testing.T) {
+		l := newLab(t, fleet...)
+		l.engine.Allow = func(t experiment.Target) error {
+			if t.Name == "web-2" || t.Name == "db-1" {
+				return nil
+			}
+			return refused
+		}
+		for seed := range 20 {
+			names, err := drawn(t, l, "name: \"web-*\"", seed, "")
+			must(t, err)
+			same(t, "drawn", names, []string{"web-2"})
+		}
+		o := l.run("\n  method:\n    - {fault: {type: set}, target: {type: world, mode: all}, for: 1s}\n")
+		must(t, o.err)
+		same(t, "struck", len(o.targetsOf()[0]), 2)
+		o.tidy(t)
+	})
+	bubble(t, "none", func(t *testing.T) {
+		l := newLab(t, fleet...)
+		l.engine.Allow = func(experiment.Target) error { return refused }
+		o := l.run("\n  method:\n    - {fault: {type: set}, target: {type: world}, for: 1s}\n")
+		if action, ok := o.err.(*engine.ActionError); !ok || action.Field != "target" || !errors.Is(o.err, refused) || o.run != "" {
+			t.Errorf("run %q: %v", o.run, o.err)
+		}
+		same(t, "changes", l.injected(), 0)
 	})
 }
 

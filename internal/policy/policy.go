@@ -126,8 +126,10 @@ func Namespace(t experiment.Target) string {
 		return t.Object.Namespace
 	case t.Labels["io.kubernetes.pod.namespace"] != "":
 		return t.Labels["io.kubernetes.pod.namespace"]
+	case t.Runtime != nil:
+		return t.Runtime.Namespace
 	}
-	return t.Labels["containerd.namespace"]
+	return ""
 }
 
 // Limit narrows the blast radius of x to what is allowed. What asks for more

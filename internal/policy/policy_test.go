@@ -43,6 +43,20 @@ func TestTarget(t *testing.T) {
 	if !errors.Is(err, experiment.ErrProtected) || !strings.Contains(err.Error(), "db has not opted in") {
 		t.Error(err)
 	}
+	for _, c := range []struct {
+		target experiment.Target
+		want   string
+	}{
+		{web, "team-a"},
+		{experiment.Target{Runtime: &experiment.RuntimeRef{Namespace: "k8s.io"}}, "k8s.io"},
+		{experiment.Target{Runtime: &experiment.RuntimeRef{Namespace: "k8s.io"}, Labels: map[string]string{"io.kubernetes.pod.namespace": "shop"}}, "shop"},
+		{experiment.Target{Runtime: &experiment.RuntimeRef{}}, ""},
+		{experiment.Target{}, ""},
+	} {
+		if got := Namespace(c.target); got != c.want {
+			t.Errorf("%+v is in %q, want %q", c.target, got, c.want)
+		}
+	}
 	if err := (*Policy)(nil).Target(web); err != nil {
 		t.Error(err)
 	}

@@ -1,6 +1,8 @@
 package native
 
 import (
+	"strings"
+
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/proc"
 )
@@ -23,7 +25,7 @@ func List(fs proc.FS, stateDir string) ([]experiment.Listed, error) {
 
 func listed(fs proc.FS, lab string, b Box) experiment.Listed {
 	l := experiment.Listed{
-		Kind: "native", Name: b.Name, Workload: lab + "/" + b.Service, Runtime: "simian", PID: b.Process.PID, Cgroup: b.Cgroup,
+		Kind: "native", Name: b.Name, Workload: lab + "/" + b.Service, Runtime: "simian", PID: b.Process.PID, Cgroup: "/" + strings.Trim(b.Cgroup, "/"),
 	}
 	if b.Labels[proc.ProtectLabel] == "true" {
 		l.Protected = "label " + proc.ProtectLabel + "=true"

@@ -2,6 +2,7 @@ package native
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -90,6 +91,31 @@ func TestSelector(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestList lists the containers of labs that are up, and why one is out.
+func TestList(t *testing.T) {
+	t.Parallel()
+	p := shop(t)
+	for _, s := range p.Services {
+		if s.Name == "db" {
+			s.Labels["simian.dev/protect"] = "true"
+		}
+	}
+	s := upAll(t, p)
+	eventually(t, func() string {
+		all, err := List(proc0, s.state)
+		if err != nil || len(all) != 3 {
+			return fmt.Sprintf("%v, %v", all, err)
+		}
+		for _, l := range all {
+			out := l.Name == "db-1"
+			if l.Kind != "native" || l.Runtime != "simian" || l.PID == 0 || l.Cgroup == "" || !strings.HasSuffix(l.Workload, "/"+ServiceOf(l.Name)) || (l.Out != "") != out || (l.Protected != "") != out {
+				return fmt.Sprintf("%+v", l)
+			}
+		}
+		return ""
+	})
 }
 
 // TestPendingTargets are those of a lab that is not up yet.
