@@ -79,10 +79,13 @@ func (a *app) inventory(ctx context.Context, kinds []string) (inventory, error) 
 		}
 		rows, err := a.listOf(ctx, kind, catalog[kind]())
 		switch {
-		case errors.Is(err, experiment.ErrUnsupported):
-			inv.silent = append(inv.silent, kind+": "+strings.TrimSuffix(err.Error(), ": "+experiment.ErrUnsupported.Error()))
-		case err != nil:
+		case ctx.Err() != nil:
+			return inv, context.Cause(ctx)
+		case err != nil && len(kinds) > 0 && !errors.Is(err, experiment.ErrUnsupported):
 			return inv, fmt.Errorf("list %s: %w", kind, err)
+		case err != nil: // one runtime that isn't there, or can't be asked, hides no other
+			why, _, _ := strings.Cut(err.Error(), "\n")
+			inv.silent = append(inv.silent, kind+": "+strings.TrimSuffix(why, ": "+experiment.ErrUnsupported.Error()))
 		}
 		inv.rows = append(inv.rows, rows...)
 	}
@@ -114,7 +117,44 @@ func (a *app) listOf(ctx context.Context, kind string, s experiment.Selector) ([
 	if l, ok := s.(experiment.Lister); ok {
 		return l.List(ctx)
 	}
-	return nil, fmt.Errorf("its targets can't be listed: %w", experiment.ErrUnsupported)
+	found, err := s.Select(ctx) // told nothing, it finds all that run
+	if errors.Is(err, experiment.ErrNoMatch) {
+		return nil, nil
+	}
+	return a.rowsOf(ctx, kind, found), err
+}
+
+// rowsOf lists targets that a selector found.
+func (a *app) rowsOf(ctx context.Context, kind string, found []experiment.Target) []experiment.Listed {
+	rows := make([]experiment.Listed, 0, len(found))
+	for _, t := range found {
+		l := experiment.Listed{Kind: kind, Name: t.Name, Workload: t.Workload}
+		if t.Runtime != nil {
+			l.Runtime = t.Runtime.Runtime
+		}
+		if len(t.PIDs) > 0 {
+			l.PID = t.PIDs[0].PID
+			l.Cgroup = a.cgroupOf(l.PID)
+		}
+		if err := a.system(true).Check(ctx, t); err != nil {
+			l.Protected = strings.TrimSuffix(err.Error(), ": "+experiment.ErrProtected.Error())
+			l.Out = "protected"
+		}
+		rows = append(rows, l)
+	}
+	return rows
+}
+
+// cgroupOf returns the longest of a process's paths, which says most.
+func (a *app) cgroupOf(pid int) string {
+	paths, _ := a.fs.CgroupPaths(pid)
+	best := ""
+	for _, path := range paths {
+		if len(path) > len(best) || len(path) == len(best) && path < best {
+			best = path
+		}
+	}
+	return best
 }
 
 func (inv inventory) print(w io.Writer, format string) error {

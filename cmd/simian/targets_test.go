@@ -94,3 +94,23 @@ func TestWithoutTwins(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 }
+
+// TestRowsOf lists what a selector found that can do no more than select.
+func TestRowsOf(t *testing.T) {
+	t.Parallel()
+	a, s := newApp(nil, nil, nil), newSleeper(t)
+	target, err := a.fs.Target(s.pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.Name, target.Workload, target.Runtime = "web", "shop/web", &experiment.RuntimeRef{Runtime: "docker"}
+	kept := target
+	kept.Labels = map[string]string{"simian.dev/protect": "true"}
+	want := []experiment.Listed{
+		{Kind: "docker", Name: "web", Workload: "shop/web", Runtime: "docker", PID: s.pid, Cgroup: a.cgroupOf(s.pid)},
+		{Kind: "docker", Name: "web", Workload: "shop/web", Runtime: "docker", PID: s.pid, Cgroup: a.cgroupOf(s.pid), Protected: "web has the label simian.dev/protect=true", Out: "protected"},
+	}
+	if d := cmp.Diff(want, a.rowsOf(t.Context(), "docker", []experiment.Target{target, kept})); d != "" {
+		t.Errorf("(-want +got)\n%s", d)
+	}
+}
