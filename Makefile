@@ -110,6 +110,9 @@ fuzz: ## each fuzz target for half a minute
 	go test -run '^$$' -fuzz '^FuzzEvents$$' -fuzzminimizetime 1x -fuzztime 30s ./internal/journal
 	go test -run '^$$' -fuzz '^FuzzFold$$' -fuzzminimizetime 10x -fuzztime 30s ./internal/report
 	go test -run '^$$' -fuzz '^FuzzCompose$$' -fuzztime 30s ./targets/native
+	go test -run '^$$' -fuzz '^FuzzNames$$' -fuzztime 30s ./targets/match
+	go test -run '^$$' -fuzz '^FuzzLabels$$' -fuzztime 30s ./targets/match
+	go test -run '^$$' -fuzz '^FuzzPolicy$$' -fuzztime 30s ./internal/policy
 	go test -run '^$$' -fuzz '^FuzzUnpack$$' -fuzzminimizetime 1x -fuzztime 30s ./internal/image
 	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime 30s ./internal/labnet
 	go test -run '^$$' -fuzz '^FuzzFault$$' -fuzztime 30s ./monkeys/latency

@@ -110,6 +110,7 @@ type TargetSpec struct {
 	Mode     Mode
 	Count    int
 	Percent  Percent
+	GroupBy  GroupBy
 	Type     string // the selector's name in the catalogue
 }
 

@@ -157,6 +157,9 @@ type (
 	// it takes in lists.
 	Typed interface{ TypeName() string }
 
+	// Shaped gives, on the type of a field that reads itself, its JSON Schema.
+	Shaped interface{ JSONSchema() string }
+
 	// InLab says, on a selector, that its targets are containers of the
 	// experiment's lab, which come and go with it.
 	InLab interface{ InLab() bool }

@@ -129,7 +129,7 @@ func (l Loader) Load(name string, data []byte, set map[string]string) (*Experime
 
 // decode turns the file's JSON into an experiment, strictly.
 func (l Loader) decode(raw []byte) (*Experiment, error) {
-	if err := checkKind(raw); err != nil {
+	if err := checkKind(raw, Kind); err != nil {
 		return nil, err
 	}
 	e := &Experiment{}
@@ -159,12 +159,12 @@ func (l Loader) unmarshalers() json.Options {
 
 // checkKind looks at what a file says of itself before the rest of it, so
 // that a file of another kind or a later version is not called misspelt.
-func checkKind(raw []byte) error {
+func checkKind(raw []byte, kind string) error {
 	var head map[string]jsontext.Value
 	if err := json.Unmarshal(raw, &head); err != nil {
 		return &placedError{"", errors.New("want fields (apiVersion, kind, metadata, spec)")}
 	}
-	for _, f := range []struct{ name, want string }{{"apiVersion", APIVersion}, {"kind", Kind}} {
+	for _, f := range []struct{ name, want string }{{"apiVersion", APIVersion}, {"kind", kind}} {
 		value, ok := head[f.name]
 		if !ok {
 			return missing(f.name, fmt.Sprintf("%s: %s", f.name, f.want), keys(head))

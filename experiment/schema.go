@@ -134,6 +134,8 @@ func fixedTypes() map[reflect.Type]*jsonschema.Schema {
 		reflect.TypeFor[Scalar](): {Types: []string{"string", "number", "boolean"}},
 		reflect.TypeFor[Mode]():   words(append([]string{""}, modes...), ""),
 
+		reflect.TypeFor[GroupBy](): text(`^(workload|label:.+)?$`, ""),
+
 		reflect.TypeFor[OnRestart](): words(append([]string{""}, onRestarts...), ""),
 		reflect.TypeFor[AtLeast](): {AnyOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: jsonschema.Ptr(1.0)}, {Type: "string", Pattern: sharePattern}, {Type: "string", Pattern: referencePattern},
@@ -167,6 +169,9 @@ func (b schemaBuilder) selfReading(t reflect.Type) {
 	}
 	switch p := reflect.PointerTo(t); {
 	case t.Kind() == reflect.Pointer, t.Kind() == reflect.Interface:
+	case p.Implements(reflect.TypeFor[Shaped]()):
+		b.types[t] = shapeOf(reflect.New(t).Interface().(Shaped))
+		return
 	case p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
 		b.types[t] = &jsonschema.Schema{Type: "string"}
 		return
@@ -184,6 +189,16 @@ func (b schemaBuilder) selfReading(t reflect.Type) {
 			}
 		}
 	}
+}
+
+// shapeOf is what a type says of itself; one that is no schema describes
+// anything.
+func shapeOf(t Shaped) *jsonschema.Schema {
+	s := &jsonschema.Schema{}
+	if stdjson.Unmarshal([]byte(t.JSONSchema()), s) != nil {
+		return &jsonschema.Schema{}
+	}
+	return s
 }
 
 func (b schemaBuilder) tidy(s *jsonschema.Schema) {

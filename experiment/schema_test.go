@@ -82,7 +82,7 @@ var beyondSchema = strings.Fields(`
 	check-crossed check-measure-missing check-measure-of-probe check-name-control check-name-lines
 	check-no-traffic-at-all check-traffic-unknown check-window-of-probe count-with-mode-one
 	count-without-mode duplicate-action duplicate-check duplicate-traffic every-too-often
-	fault-deep-refused first-action-parallel for-longer-than-a-year for-missing
+	fault-deep-refused first-action-parallel group-by-all for-longer-than-a-year for-missing
 	for-missing-repeated for-too-long for-zero huge-number label-control mode-fixed-without-count
 	mode-percent-without-percent never-sampled never-sampled-every never-sampled-instant
 	never-sampled-parallel parameter-empty parameter-near parameter-undeclared

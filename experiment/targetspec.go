@@ -13,6 +13,7 @@ type pick struct {
 	Mode    Mode    `json:"mode,omitzero" jsonschema:"how many of those found: one (default), all, fixed, fixed-percent, random-max-percent"`
 	Count   int     `json:"count,omitzero" jsonschema:"for mode fixed"`
 	Percent Percent `json:"percent,omitzero" jsonschema:"for the modes with percent in their name"`
+	GroupBy GroupBy `json:"groupBy,omitempty" jsonschema:"the mode is of each group: workload, as in one of each service, or label: and a label's name"`
 }
 
 // targetUnmarshaler splits a target section into what every selector has and
@@ -43,7 +44,7 @@ func targetUnmarshaler(c Catalog[Selector]) *json.Unmarshalers {
 		if err := json.Unmarshal(members.only(common...).value(), &p); err != nil {
 			return &sectionError{name: t.Type, err: err}
 		}
-		t.Mode, t.Count, t.Percent = p.Mode, p.Count, p.Percent
+		t.Mode, t.Count, t.Percent, t.GroupBy = p.Mode, p.Count, p.Percent, p.GroupBy
 		return nil
 	})
 }
@@ -57,7 +58,7 @@ func targetMarshaler(c Catalog[Selector]) *json.Marshalers {
 		if err != nil {
 			return err
 		}
-		common, err := json.Marshal(pick{t.Mode, t.Count, t.Percent})
+		common, err := json.Marshal(pick{t.Mode, t.Count, t.Percent, t.GroupBy})
 		if err != nil {
 			return err
 		}

@@ -229,8 +229,10 @@ func (t TargetSpec) Validate() error {
 		return Fieldf("mode", "mode %s needs a percent above 0", t.Mode)
 	case !percent && t.Percent != 0:
 		return Fieldf("percent", "goes with mode: fixed-percent or random-max-percent only")
+	case t.Mode == ModeAll && t.GroupBy != "":
+		return Fieldf("groupBy", "mode all takes all of each group anyway: leave it out")
 	}
-	return nil
+	return t.GroupBy.check()
 }
 
 // Validate implements Validator.

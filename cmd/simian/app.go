@@ -18,6 +18,7 @@ import (
 	"github.com/simianhq/simian/internal/journal"
 	"github.com/simianhq/simian/internal/kube"
 	"github.com/simianhq/simian/internal/op"
+	"github.com/simianhq/simian/internal/policy"
 	"github.com/simianhq/simian/internal/probe"
 	"github.com/simianhq/simian/internal/proc"
 	"github.com/simianhq/simian/internal/report"
@@ -36,13 +37,15 @@ type app struct {
 	lab            *native.Current // of the experiment that this process runs
 	kube           *kube.Client    // connects once something asks
 	dir            string          // of journals and history
+	policy         string          // the file of this host's policy
+	policyOwner    int             // whom it must belong to
 
 	tweak func(*engine.Engine) // of tests: changes how an engine is wired
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
 	fs := proc.Host()
-	return &app{stdin: stdin, stdout: stdout, stderr: stderr, fs: fs, lab: native.NewCurrent(fs), kube: kube.New(), dir: journal.Dir()}
+	return &app{stdin: stdin, stdout: stdout, stderr: stderr, fs: fs, lab: native.NewCurrent(fs), kube: kube.New(), dir: journal.Dir(), policy: policy.Path}
 }
 
 func (a *app) loader() experiment.Loader {

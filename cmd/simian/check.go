@@ -40,7 +40,7 @@ func (a *app) checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := checkResult{Version: version(), Facts: append(a.fs.Survey(), a.latencyFact(), a.stateFact(), lockFact(), bootFact()), Unfinished: []experiment.RunID{}}
+			r := checkResult{Version: version(), Facts: append(a.fs.Survey(), a.latencyFact(), a.stateFact(), lockFact(), bootFact(), a.policyFact()), Unfinished: []experiment.RunID{}}
 			r.Kernel, r.Rights = a.fs.Who()
 			if s, err := a.reader(); err == nil {
 				defer s.Close()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -135,6 +136,9 @@ undo. It changes nothing. Run plans again: what it finds then may differ.
 func (a *app) plan(ctx context.Context, x *experiment.Experiment) (plan, error) {
 	const run = "plan" // in the place of its name
 	e := a.engine(nil)
+	if err := a.underPolicy(e, x); err != nil {
+		return plan{}, err
+	}
 	closeLab, err := a.withLab(ctx, e, x)
 	if err != nil {
 		return plan{}, err
@@ -173,7 +177,8 @@ type planAction struct {
 	Type    string       `json:"type"`
 	Backend string       `json:"backend,omitempty"`
 	Targets []planTarget `json:"targets"`
-	Scope   int          `json:"scope"` // running targets that the selector found
+	Scope   int          `json:"scope"`             // running targets that the selector found
+	GroupBy string       `json:"groupBy,omitempty"` // the mode is of each group
 	Limited string       `json:"limited,omitempty"`
 	Notes   []string     `json:"notes,omitempty"`
 	For     string       `json:"for,omitempty"`
@@ -203,7 +208,7 @@ func planOf(x *experiment.Experiment, plans []engine.ActionPlan) plan {
 		if spec.For > 0 {
 			action.For = spec.For.String()
 		}
-		action.Repeat = spec.Repeat.String()
+		action.Repeat, action.GroupBy = spec.Repeat.String(), string(spec.Target.GroupBy)
 		if spec.OnRestart != experiment.RestartReinject {
 			action.Restart = string(spec.OnRestart)
 		}
@@ -275,6 +280,9 @@ func (a planAction) print(w io.Writer) {
 		fmt.Fprintf(w, "    note: %s\n", report.Printable(note))
 	}
 	fmt.Fprintf(w, "    blast radius: %d of %s", len(a.Targets), count(a.Scope, "running target"))
+	if a.GroupBy != "" {
+		fmt.Fprintf(w, ", drawn from each %s", strings.TrimPrefix(report.Printable(a.GroupBy), string(experiment.ByLabel)))
+	}
 	if a.Limited != "" {
 		fmt.Fprintf(w, "; %s", a.Limited)
 	}

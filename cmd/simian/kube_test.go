@@ -73,7 +73,7 @@ func TestKubeElsewhere(t *testing.T) {
 	s := newShopOfPods(t)
 	l := newLab(t)
 	for _, fault := range []string{"{type: freeze}", "{type: kill}", "{type: latency, delay: 10ms}", "{type: burn.cpu, load: 10}"} {
-		o := l.expect(experiment.Error.ExitCode(), "plan", l.file(s.action(fault, "      for: 1s\n")))
+		o := l.expect(experiment.Errored.ExitCode(), "plan", l.file(s.action(fault, "      for: 1s\n")))
 		want := "it has no process that Simian can reach from here (it is on node " + s.far + "): this fault needs Simian on that node"
 		if !strings.Contains(o.stderr, want) || !strings.Contains(o.stderr, "pod "+s.namespace+"/web-") {
 			t.Errorf("%s: %s", fault, o.stderr)

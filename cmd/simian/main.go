@@ -14,6 +14,7 @@ import (
 
 	"github.com/simianhq/simian/experiment"
 	"github.com/simianhq/simian/internal/engine"
+	"github.com/simianhq/simian/internal/policy"
 	_ "github.com/simianhq/simian/internal/stage" // runs the guardian before the rest is initialised
 )
 
@@ -49,7 +50,7 @@ func usage(err error) error {
 
 // run executes one command line and returns its exit code.
 func (a *app) run(ctx context.Context, args []string) int {
-	root := a.root()
+	root := a.root(args)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var exit *exitError
@@ -70,7 +71,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 func exitCode(err error) int {
 	var file *experiment.FileError
 	var stop *engine.Stop
+	var refused *policy.RefusedError
 	switch {
+	case errors.As(err, &refused):
+		return experiment.Errored.ExitCode()
 	case errors.As(err, &stop) && stop.Cause == experiment.CauseInterrupted:
 		return experiment.Aborted.ExitCode()
 	case errors.Is(err, os.ErrPermission), errors.Is(err, experiment.ErrUnsupported), errors.Is(err, experiment.ErrBusy):
@@ -100,7 +104,7 @@ Exit codes:
   2  wrong usage, or the file is not valid
   6  it could not be done (no permission, damaged journal)`
 
-func (a *app) root() *cobra.Command {
+func (a *app) root(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "simian",
 		Short: "Break what runs, watch how the system bears it, put everything back, and judge",
@@ -124,7 +128,7 @@ Simian itself is killed.`,
 		return usage(fmt.Errorf("%w\n        see %s --help", err, c.CommandPath()))
 	})
 	root.PersistentFlags().StringVar(&a.dir, "state", a.dir, "directory of journals and history")
-	root.AddCommand(a.runCommand(), a.planCommand(), a.validateCommand(), a.schemaCommand(),
+	root.AddCommand(a.runCommand(), a.injectCommand(args), a.targetsCommand(), a.planCommand(), a.validateCommand(), a.schemaCommand(),
 		a.rollbackCommand(), a.statusCommand(), a.runsCommand(), a.reportCommand(), a.reindexCommand(),
 		a.labCommand(), a.imageCommand(), a.logsCommand(), a.listCommand(), a.checkCommand(), a.versionCommand())
 	root.SuggestionsMinimumDistance = 2

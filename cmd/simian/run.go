@@ -87,8 +87,8 @@ whatever an earlier run left unfinished. Ctrl-C takes everything back at once.
 			if err != nil {
 				return err
 			}
-			if o.slack <= 0 {
-				return usage(fmt.Errorf("--slack %s: want a duration above 0", o.slack))
+			if err := o.check(); err != nil {
+				return err
 			}
 			x, err := a.load(c, args[0], &file)
 			if err != nil {
@@ -103,8 +103,7 @@ whatever an earlier run left unfinished. Ctrl-C takes everything back at once.
 	}
 	file.add(c)
 	out.add(c)
-	c.Flags().BoolVar(&o.unguarded, "unguarded", false, "go on where the guardian could not outlive PID 1 of this PID namespace")
-	c.Flags().DurationVar(&o.slack, "slack", engine.DefaultSlack, "how long beyond all that the file allows the guardian lets a run stand still")
+	o.add(c)
 	return c
 }
 
@@ -152,6 +151,9 @@ func (a *app) runExperiment(ctx context.Context, x *experiment.Experiment, o run
 	live := a.live(quiet)
 	e := a.engine(w)
 	e.Notify, e.System, e.Slack = live.event, a.system(o.unguarded), o.slack
+	if err := a.underPolicy(e, x); err != nil {
+		return nil, err
+	}
 	closeLab, err := a.withLab(ctx, e, x)
 	if err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ const (
 const DefaultSlack = 30 * time.Second
 
 // Engine runs experiments and takes runs back. All fields but Lab, LabSummary,
-// Struck, Load, Notify and Slack are needed.
+// Struck, Allow, Load, Notify and Slack are needed.
 type Engine struct {
 	Journals Journals
 	Handles  Handles
@@ -46,6 +46,8 @@ type Engine struct {
 	LabSummary experiment.LabSummary // of the lab that it launches or strikes
 
 	Struck func(experiment.RunID) // is told, before a rollback, which standing lab the run struck; may be nil
+
+	Allow func(experiment.Target) error // says why one must be left out; nil allows all that System does
 
 	Load   func([]experiment.Traffic) (Load, error)
 	Notify func(*experiment.Event) // is shown each event, in order, once it is in the journal

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,107 @@ func TestModes(t *testing.T) {
 		again := l.run(fmt.Sprintf("\n  method:\n    - {fault: {type: set}, target: {type: world}, for: 1s}\n  seed: %d\n", o.result.Seed))
 		same(t, "with the seed that the result prints", again.targetsOf(), o.targetsOf())
 		_ = names
+	})
+}
+
+// TestGroupBy draws of each group, deterministically.
+func TestGroupBy(t *testing.T) {
+	t.Parallel()
+	names := []string{"db-1", "db-2", "web-1", "web-2", "web-3", "web-4", "mail-1"}
+	for _, c := range []struct {
+		target, more string
+		want         map[string]int // of each group; -1 for 1 or 2
+	}{
+		{`groupBy: workload`, "", map[string]int{"db": 1, "web": 1, "mail": 1}},
+		{`groupBy: "label:app"`, "", map[string]int{"db": 1, "web": 1, "mail": 1}},
+		{`mode: fixed, count: 2, groupBy: workload`, "", map[string]int{"db": 2, "web": 2, "mail": 1}},
+		{`mode: fixed-percent, percent: 50, groupBy: workload`, "", map[string]int{"db": 1, "web": 2}},
+		{`mode: random-max-percent, percent: 50, groupBy: workload`, "", map[string]int{"db": 1, "web": -1}},
+		{`groupBy: workload`, "  blastRadius: {minHealthy: 1}\n", map[string]int{"db": 1, "web": 1}},
+	} {
+		bubble(t, c.target+c.more, func(t *testing.T) {
+			l := newLab(t, names...)
+			sets := map[string]bool{}
+			for seed := range 50 {
+				got, err := drawn(t, l, c.target, seed, c.more)
+				must(t, err)
+				again, err := drawn(t, l, c.target, seed, c.more)
+				must(t, err)
+				same(t, "the same seed", again, got)
+				counts := map[string]int{}
+				for _, name := range got {
+					group, _, _ := strings.Cut(name, "-")
+					counts[group]++
+				}
+				for group, n := range c.want {
+					if n < 0 && counts[group] <= 2 && counts[group] > 0 {
+						counts[group] = n
+					}
+				}
+				same(t, "of each group", counts, c.want)
+				sets[strings.Join(got, " ")] = true
+			}
+			if len(sets) < 4 {
+				t.Errorf("50 seeds draw %v", sets)
+			}
+		})
+	}
+	bubble(t, "a bound spares no group for its name", func(t *testing.T) {
+		l, seen := newLab(t, names...), map[string]bool{}
+		for seed := range 60 {
+			got, err := drawn(t, l, "groupBy: workload", seed, "  blastRadius: {targets: 1}\n")
+			must(t, err)
+			same(t, "drawn", len(got), 1)
+			group, _, _ := strings.Cut(got[0], "-")
+			seen[group] = true
+		}
+		same(t, "groups drawn from", len(seen), 3)
+	})
+	bubble(t, "no such label", func(t *testing.T) {
+		_, err := drawn(t, newLab(t, names...), `groupBy: "label:none"`, 1, "")
+		action, ok := err.(*engine.ActionError)
+		if !ok || action.Field != "target/groupBy" || !strings.Contains(err.Error(), "none of the 7 targets found has the label") {
+			t.Errorf("%v", err)
+		}
+	})
+	bubble(t, "a share of nothing in every group", func(t *testing.T) {
+		_, err := drawn(t, newLab(t, "a-1", "b-1"), `mode: fixed-percent, percent: 50, groupBy: workload`, 1, "")
+		if err == nil || !strings.Contains(err.Error(), "50 % of 1 running targets is 0") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestAllow leaves out what is not allowed before the draw, for good.
+func TestAllow(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("not today")
+	bubble(t, "some", func(t *testing.T) {
+		l := newLab(t, fleet...)
+		l.engine.Allow = func(t experiment.Target) error {
+			if t.Name == "web-2" || t.Name == "db-1" {
+				return nil
+			}
+			return refused
+		}
+		for seed := range 20 {
+			names, err := drawn(t, l, "name: \"web-*\"", seed, "")
+			must(t, err)
+			same(t, "drawn", names, []string{"web-2"})
+		}
+		o := l.run("\n  method:\n    - {fault: {type: set}, target: {type: world, mode: all}, for: 1s}\n")
+		must(t, o.err)
+		same(t, "struck", len(o.targetsOf()[0]), 2)
+		o.tidy(t)
+	})
+	bubble(t, "none", func(t *testing.T) {
+		l := newLab(t, fleet...)
+		l.engine.Allow = func(experiment.Target) error { return refused }
+		o := l.run("\n  method:\n    - {fault: {type: set}, target: {type: world}, for: 1s}\n")
+		if action, ok := o.err.(*engine.ActionError); !ok || action.Field != "target" || !errors.Is(o.err, refused) || o.run != "" {
+			t.Errorf("run %q: %v", o.run, o.err)
+		}
+		same(t, "changes", l.injected(), 0)
 	})
 }
 

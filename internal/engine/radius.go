@@ -7,32 +7,29 @@ import (
 	"github.com/simianhq/simian/experiment"
 )
 
-// limit draws from what was found what the mode says and the blast radius
-// allows.
+// limit draws from what was found what the mode says, of each group, and the
+// blast radius allows over all.
 func (p *planner) limit(i, strike int, plan *ActionPlan, spare *reserve) error {
-	found := plan.found
 	rng := rand.New(rand.NewPCG(p.seed, uint64(i)<<32|uint64(strike)))
-	order := rng.Perm(len(found))
-	want, err := draw(p.x.Spec.Method[i].Target, len(found), rng)
+	lot, err := cast(p.x.Spec.Method[i].Target, plan.found, rng)
 	if err != nil {
-		return &ActionError{i, "target/mode", err}
+		return &ActionError{i, lot.field, err}
 	}
-	budget, limit, err := p.budget(found, plan.Scope)
+	plan.Notes = append(plan.Notes, lot.notes...)
+	budget, limit, err := p.budget(plan.found, plan.Scope)
 	if err != nil {
 		return err
 	}
-	chosen := make([]experiment.Target, 0, want)
-	for _, n := range order {
-		if len(chosen) < want && spare.take(found[n]) {
-			chosen = append(chosen, found[n])
-		}
+	chosen := make([]experiment.Target, 0, lot.want)
+	for _, g := range lot.groups {
+		chosen = append(chosen, g.take(spare)...)
 	}
 	if len(chosen) == 0 {
 		return &ActionError{i, "target", spare.none()}
 	}
 	plan.Targets = chosen
 	if budget >= 0 {
-		plan.Targets = p.within(chosen, found, order, budget, spare)
+		plan.Targets = p.within(chosen, lot, budget, spare)
 	}
 	if len(plan.Targets) == 0 {
 		return &ActionError{i, "target", fmt.Errorf("the blast radius (%s) leaves no target: the run has touched %d already", limit, len(p.touched))}
@@ -40,7 +37,7 @@ func (p *planner) limit(i, strike int, plan *ActionPlan, spare *reserve) error {
 	if len(plan.Targets) == len(chosen) {
 		limit = spare.refused()
 	}
-	plan.Limited = limitedTo(len(plan.Targets), want, limit)
+	plan.Limited = limitedTo(len(plan.Targets), lot.want, limit)
 	return nil
 }
 
@@ -54,7 +51,7 @@ func limitedTo(kept, want int, limit string) string {
 
 // within keeps of chosen what fits the budget for new targets; where nothing
 // of it fits, it takes targets that the run has touched before.
-func (p *planner) within(chosen, found []experiment.Target, order []int, budget int, spare *reserve) []experiment.Target {
+func (p *planner) within(chosen []experiment.Target, lot lot, budget int, spare *reserve) []experiment.Target {
 	var kept []experiment.Target
 	for _, t := range chosen {
 		if _, old := p.touched[t.ID]; old {
@@ -67,10 +64,14 @@ func (p *planner) within(chosen, found []experiment.Target, order []int, budget 
 	if len(kept) > 0 {
 		return kept
 	}
-	for _, n := range order {
-		if _, old := p.touched[found[n].ID]; old && len(kept) < len(chosen) && spare.take(found[n]) {
-			kept = append(kept, found[n])
+	for _, g := range lot.groups {
+		again := drawing{want: min(g.want, len(chosen)-len(kept))}
+		for _, t := range g.order {
+			if _, old := p.touched[t.ID]; old {
+				again.order = append(again.order, t)
+			}
 		}
+		kept = append(kept, again.take(spare)...)
 	}
 	return kept
 }

@@ -166,8 +166,33 @@ func (p *planner) look(ctx context.Context, i int) (*sight, error) {
 	if s.found, err = selector.Select(ctx); err != nil {
 		return nil, err
 	}
-	s.running, err = scope(ctx, selector, s.found)
+	if s.running, err = scope(ctx, selector, s.found); err != nil {
+		return nil, err
+	}
+	s.found, err = p.allowed(s.found)
 	return s, err
+}
+
+// allowed leaves out what must be left out. Where nothing is left, the error
+// is the first one's.
+func (p *planner) allowed(found []experiment.Target) ([]experiment.Target, error) {
+	if p.engine.Allow == nil {
+		return found, nil
+	}
+	var kept []experiment.Target
+	var refused error
+	for _, t := range found {
+		err := p.engine.Allow(t)
+		if err == nil {
+			kept = append(kept, t)
+		} else if refused == nil {
+			refused = err
+		}
+	}
+	if len(kept) == 0 && refused != nil {
+		return nil, refused
+	}
+	return kept, nil
 }
 
 // lost lists the targets that action i holds and that are gone, in whose place

@@ -76,6 +76,9 @@ func (e *Exclude) validate(prefix string) error {
 			return place(fmt.Sprintf("%scidrs/%d", prefix, i), err)
 		}
 	}
+	if e.To != nil && e.To.GroupBy != "" {
+		return experiment.Fieldf(prefix+"to/groupBy", "to takes all that it selects: leave groupBy out")
+	}
 	if e.To != nil && e.To.Mode != "" && e.To.Mode != experiment.ModeAll {
 		return experiment.Fieldf(prefix+"to/mode", "to takes all that it selects: leave mode out")
 	}

@@ -3,6 +3,8 @@ package match
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -61,6 +63,11 @@ func (l Labels) String() string {
 // TypeName implements experiment.Typed.
 func (*Labels) TypeName() string { return "map of text, or label selector" }
 
+// JSONSchema implements experiment.Shaped.
+func (*Labels) JSONSchema() string {
+	return `{"anyOf": [{"type": "string", "minLength": 1}, {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}}]}`
+}
+
 // UnmarshalJSON implements json.Unmarshaler.
 func (l *Labels) UnmarshalJSON(b []byte) error {
 	switch jsontext.Value(b).Kind() {
@@ -73,17 +80,29 @@ func (l *Labels) UnmarshalJSON(b []byte) error {
 		*l, err = ParseLabels(text)
 		return err
 	case '{':
-		pairs := map[string]string{}
-		if json.Unmarshal(b, &pairs) == nil {
-			if len(pairs) == 0 {
-				return errors.New("an empty mapping: leave it out to mean all")
-			}
-			*l = LabelPairs(pairs)
-			return nil
-		}
-		return errors.New(`a label's value is text: put it in quotes, as in {version: "2"}`)
+		var err error
+		*l, err = readPairs(b)
+		return err
 	}
 	return errors.New("want a mapping such as {app: web}, or a selector such as app=web,!canary")
+}
+
+func readPairs(b []byte) (Labels, error) {
+	values, pairs := map[string]jsontext.Value{}, map[string]string{}
+	if err := json.Unmarshal(b, &values); err != nil {
+		return Labels{}, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		var text string
+		if json.Unmarshal(values[name], &text) != nil {
+			return Labels{}, fmt.Errorf(`the value of label %q is no text: put it in quotes, as in {version: "2"}`, name)
+		}
+		pairs[name] = text
+	}
+	if len(pairs) == 0 {
+		return Labels{}, errors.New("an empty mapping: leave it out to mean all")
+	}
+	return LabelPairs(pairs), nil
 }
 
 // MarshalJSON implements json.Marshaler: as it was given.

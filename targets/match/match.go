@@ -5,9 +5,12 @@
 package match
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/simianhq/simian/experiment"
 )
@@ -23,7 +26,15 @@ type Match struct {
 // Exclude is what a Match leaves out: all that matches any field.
 type Exclude struct {
 	Names  Names  `json:"names,omitempty" jsonschema:"names, or re2: and a regular expression for the whole name, or a list of both"`
-	Labels Labels `json:"labels,omitzero" jsonschema:"labels, as above"`
+	Labels Labels `json:"labels,omitzero" jsonschema:"labels, as a mapping or in Kubernetes' syntax"`
+}
+
+// Validate implements experiment.Validator.
+func (x Exclude) Validate() error {
+	if len(x.Names) == 0 && x.Labels.Empty() {
+		return errors.New("says nothing of what is left out: give names or labels")
+	}
+	return nil
 }
 
 // Matches tells whether m means something that is called by any of names, the
@@ -72,11 +83,24 @@ func (m *Match) None(kind string, there []string) error {
 	case len(there) == 0:
 		return fmt.Errorf("%w\n        no %s runs here", err, kind)
 	case len(near) > 0:
-		return fmt.Errorf("%w\n        did you mean %s?", err, strings.Join(near, ", "))
+		return fmt.Errorf("%w\n        did you mean %s?", err, plainly(near))
+	case len(there) == 1:
+		return fmt.Errorf("%w\n        there is %s", err, plainly(there))
 	case len(there) <= shown:
-		return fmt.Errorf("%w\n        there are %s", err, strings.Join(there, " "))
+		return fmt.Errorf("%w\n        there are %s", err, plainly(there))
 	}
-	return fmt.Errorf("%w\n        there are %s and %d more", err, strings.Join(there[:shown], " "), len(there)-shown)
+	return fmt.Errorf("%w\n        there are %s and %d more", err, plainly(there[:shown]), len(there)-shown)
+}
+
+// plainly lists names, each of which could hold what upsets a terminal.
+func plainly(names []string) string {
+	words := slices.Clone(names)
+	for i, name := range words {
+		if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			words[i] = strconv.Quote(name)
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // shown is how many names an error lists.

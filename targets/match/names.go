@@ -36,11 +36,11 @@ func ParseName(text string) (Name, error) {
 	case expr == "":
 		return Name{}, errors.New("re2: without a regular expression behind it")
 	}
-	pattern, err := regexp.Compile(`^(?:` + expr + `)$`)
+	pattern, err := regexp.Compile(expr) // by itself first: a)|(b is none, though ^(?:a)|(b)$ is
+	if err == nil {
+		pattern, err = regexp.Compile(`^(?:` + expr + `)$`)
+	}
 	if err != nil {
-		if _, alone := regexp.Compile(expr); alone != nil { // its own words, without ours around it
-			err = alone
-		}
 		return Name{}, fmt.Errorf("%q is not a regular expression: %s", expr, strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
 	return Name{text, pattern}, nil
@@ -72,6 +72,12 @@ func (n Names) String() string {
 
 // TypeName implements experiment.Typed.
 func (*Names) TypeName() string { return "name or list of names" }
+
+// JSONSchema implements experiment.Shaped.
+func (*Names) JSONSchema() string {
+	const name = `{"type": "string", "minLength": 1}`
+	return `{"anyOf": [` + name + `, {"type": "array", "minItems": 1, "items": ` + name + `}]}`
+}
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (n *Names) UnmarshalJSON(b []byte) error {

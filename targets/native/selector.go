@@ -8,14 +8,15 @@ import (
 	"strings"
 
 	"github.com/simianhq/simian/experiment"
+	"github.com/simianhq/simian/targets/match"
 )
 
 // Selector finds containers of the lab. All that it is told must hold; told
 // nothing, it finds every one.
 type Selector struct {
-	Service   string            `json:"service,omitempty" jsonschema:"the service of the Compose file"`
-	Container string            `json:"container,omitempty" jsonschema:"one replica of a service, such as web-1"`
-	Labels    map[string]string `json:"labels,omitempty" jsonschema:"labels that the service must have"`
+	Service   string `json:"service,omitempty" jsonschema:"the service of the Compose file"`
+	Container string `json:"container,omitempty" jsonschema:"one replica of a service, such as web-1"`
+	match.Match
 
 	current *Current
 }
@@ -87,12 +88,7 @@ func (s *Selector) Scope(context.Context) (running int, err error) {
 }
 
 func (s *Selector) matches(b Box) bool {
-	for name, value := range s.Labels {
-		if got, ok := b.Labels[name]; !ok || got != value {
-			return false
-		}
-	}
-	return (s.Service == "" || s.Service == b.Service) && (s.Container == "" || s.Container == b.Name)
+	return s.Matches(b.Labels, b.Name, b.Service) && (s.Service == "" || s.Service == b.Service) && (s.Container == "" || s.Container == b.Name)
 }
 
 // target resolves a container to handles. One that does not run is gone; one
@@ -140,8 +136,18 @@ func (s *Selector) none(boxes []Box) error {
 	hint := ""
 	if near := experiment.Nearest(s.Service, names); s.Service != "" && near != "" && near != s.Service {
 		hint = fmt.Sprintf(" (did you mean %q?)", near)
+	} else if near := s.Nearest(append(boxNames(boxes), names...)); s.Service == "" && len(near) > 0 {
+		hint = fmt.Sprintf(" (did you mean %q?)", near[0])
 	}
 	return fmt.Errorf("no container of the lab is %s%s: %w\n        services: %s", s, hint, experiment.ErrNoMatch, strings.Join(names, " "))
+}
+
+func boxNames(boxes []Box) []string {
+	names := make([]string, len(boxes))
+	for i, b := range boxes {
+		names[i] = b.Name
+	}
+	return names
 }
 
 // String is the selector in words.
@@ -153,11 +159,8 @@ func (s *Selector) String() string {
 	if s.Container != "" {
 		words = append(words, "container "+s.Container)
 	}
-	for _, name := range sortedKeys(s.Labels) {
-		words = append(words, fmt.Sprintf("label %s=%s", name, s.Labels[name]))
-	}
-	if len(words) == 0 {
-		return "any"
+	if !s.Empty() || len(words) == 0 {
+		words = append(words, s.Match.String())
 	}
 	return strings.Join(words, ", ")
 }

@@ -2,6 +2,7 @@ package native
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/simianhq/simian/experiment/experimenttest"
 	"github.com/simianhq/simian/internal/op"
 	"github.com/simianhq/simian/monkeys/chaos"
+	"github.com/simianhq/simian/targets/match"
 )
 
 // shop is a lab with labels and replicas.
@@ -24,6 +26,25 @@ func shop(t *testing.T) *Project {
 	web.Replicas, web.Labels, web.Restart = 2, map[string]string{"tier": "front", "app": "web"}, Restart{Policy: "always", Delay: 1}
 	db.Labels = map[string]string{"tier": "back"}
 	return project(web, db)
+}
+
+func labelled(selector string) match.Match {
+	l, err := match.ParseLabels(selector)
+	if err != nil {
+		panic(err)
+	}
+	return match.Match{Labels: l}
+}
+
+func named(names ...string) (m match.Match) {
+	for _, text := range names {
+		name, err := match.ParseName(text)
+		if err != nil {
+			panic(err)
+		}
+		m.Names = append(m.Names, name)
+	}
+	return m
 }
 
 func TestSelector(t *testing.T) {
@@ -49,12 +70,15 @@ func TestSelector(t *testing.T) {
 			"all":       {Selector{}, []string{"web-1", "web-2", "db-1"}},
 			"service":   {Selector{Service: "web"}, []string{"web-1", "web-2"}},
 			"container": {Selector{Container: "web-2"}, []string{"web-2"}},
-			"labels":    {Selector{Labels: map[string]string{"tier": "back"}}, []string{"db-1"}},
-			"both":      {Selector{Service: "web", Labels: map[string]string{"tier": "front", "app": "web"}}, []string{"web-1", "web-2"}},
+			"labels":    {Selector{Match: match.Match{Labels: match.LabelPairs(map[string]string{"tier": "back"})}}, []string{"db-1"}},
+			"both":      {Selector{Service: "web", Match: labelled("tier=front,app")}, []string{"web-1", "web-2"}},
+			"name":      {Selector{Match: named("web-2")}, []string{"web-2"}},
+			"of a name": {Selector{Match: named("web", "re2:d.*")}, []string{"web-1", "web-2", "db-1"}},
+			"exclude":   {Selector{Match: match.Match{Exclude: &match.Exclude{Names: named("re2:.*-1").Names}}}, []string{"web-2"}},
 		} {
 			t.Run(name+"/"+what, func(t *testing.T) {
 				c.selector.current = current
-				none := &Selector{Service: "web", Labels: map[string]string{"tier": "back"}, current: current}
+				none := &Selector{Service: "web", Match: labelled("tier=back"), current: current}
 				experimenttest.Selector(t, experimenttest.SelectorCase{Selector: &c.selector, Targets: catalog, Want: c.want, None: none})
 				for service, want := range map[string]int{"web": 2, "db": 1, "none": 0} {
 					if all, err := c.selector.Group(t.Context(), service); len(all) != want || err != nil {
@@ -67,6 +91,31 @@ func TestSelector(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestList lists the containers of labs that are up, and why one is out.
+func TestList(t *testing.T) {
+	t.Parallel()
+	p := shop(t)
+	for _, s := range p.Services {
+		if s.Name == "db" {
+			s.Labels["simian.dev/protect"] = "true"
+		}
+	}
+	s := upAll(t, p)
+	eventually(t, func() string {
+		all, err := List(proc0, s.state)
+		if err != nil || len(all) != 3 {
+			return fmt.Sprintf("%v, %v", all, err)
+		}
+		for _, l := range all {
+			out := l.Name == "db-1"
+			if l.Kind != "native" || l.Runtime != "simian" || l.PID == 0 || l.Cgroup == "" || !strings.HasSuffix(l.Workload, "/"+ServiceOf(l.Name)) || (l.Out != "") != out || (l.Protected != "") != out {
+				return fmt.Sprintf("%+v", l)
+			}
+		}
+		return ""
+	})
 }
 
 // TestPendingTargets are those of a lab that is not up yet.
@@ -104,10 +153,11 @@ func TestNoMatch(t *testing.T) {
 	must(t, unix.Kill(s.box("db").Process.PID, unix.SIGKILL))
 	s.until("db", "ends", func(b Box) bool { return b.State == experiment.ContainerExited })
 	for want, selector := range map[string]Selector{
-		"no container of the lab is service wep (did you mean \"web\"?): no target matches\n        services: db web": {Service: "wep"},
-		"no container of the lab is container web-3: no target matches\n        services: db web":                     {Container: "web-3"},
-		"no container of the lab is label tier=top: no target matches\n        services: db web":                      {Labels: map[string]string{"tier": "top"}},
-		"no container of the lab is service web, container db-1: no target matches\n        services: db web":         {Service: "web", Container: "db-1"},
+		"no container of the lab is service wep (did you mean \"web\"?): no target matches\n        services: db web":      {Service: "wep"},
+		"no container of the lab is container web-3: no target matches\n        services: db web":                          {Container: "web-3"},
+		"no container of the lab is labels tier=top: no target matches\n        services: db web":                          {Match: labelled("tier=top")},
+		"no container of the lab is name \"wep-1\" (did you mean \"web-1\"?): no target matches\n        services: db web": {Match: named("wep-1")},
+		"no container of the lab is service web, container db-1: no target matches\n        services: db web":              {Service: "web", Container: "db-1"},
 		"db-1: not running: no target matches": {Service: "db"},
 	} {
 		selector.current = current

@@ -14,9 +14,9 @@ import (
 	"github.com/simianhq/simian/internal/proc"
 )
 
-// Process selects running processes. PID, Name, Command and Port can be
-// combined: all of them must hold, and each process is a target. Cgroup and
-// Unit stand alone: all the processes in one are one target.
+// Process selects running processes. All that is given must hold, and each
+// process is a target, or with Group all of them are one. Cgroup and Unit stand
+// alone: all the processes in one are one target.
 type Process struct {
 	PID     int    `json:"pid,omitzero" jsonschema:"the process with this pid"`
 	Name    string `json:"name,omitzero" jsonschema:"processes of this name, or whose executable is called so"`
@@ -24,6 +24,12 @@ type Process struct {
 	Port    int    `json:"port,omitzero" jsonschema:"processes that listen on this TCP port, or have bound this UDP port"`
 	Cgroup  string `json:"cgroup,omitzero" jsonschema:"all processes in this cgroup and below it, as one target: its directory, or its path from the hierarchy's root"`
 	Unit    string `json:"unit,omitzero" jsonschema:"all processes of this systemd unit, as one target; .service may be left out"`
+
+	NetNS     string `json:"netns,omitzero" jsonschema:"processes in this network namespace: its path, or its name (ip netns)"`
+	Container string `json:"container,omitzero" jsonschema:"processes of the container with this id, or one that begins so, as their cgroup says"`
+	Ancestor  Word   `json:"ancestor,omitzero" jsonschema:"processes below this one, by pid or by name"`
+	User      Word   `json:"user,omitzero" jsonschema:"processes of this user, by name or uid"`
+	Group     bool   `json:"group,omitzero" jsonschema:"all that match are one target"`
 
 	fs proc.FS
 }
@@ -50,6 +56,9 @@ func (p *Process) Validate() error {
 	if slices.Contains(strings.Split(p.Cgroup, "/"), "..") {
 		return experiment.Fieldf("cgroup", "%q leads upwards: give the path of the cgroup itself", p.Cgroup)
 	}
+	if err := p.checkKin(); err != nil {
+		return err
+	}
 	return p.combination()
 }
 
@@ -61,14 +70,17 @@ func reason(err error) string {
 // combination refuses a section without a field, and fields that don't go
 // together.
 func (p *Process) combination() error {
-	some := p.PID != 0 || p.Name != "" || p.Command != "" || p.Port != 0
+	some := p.PID != 0 || p.Name != "" || p.Command != "" || p.Port != 0 ||
+		p.NetNS != "" || p.Container != "" || p.Ancestor != "" || p.User != ""
 	switch {
 	case !some && p.Cgroup == "" && p.Unit == "":
-		return errors.New("says nothing of which process: give pid, name, command, port, cgroup or unit")
+		return errors.New("says nothing of which process: give pid, name, command, port, user, netns, container, ancestor, cgroup or unit")
 	case p.Cgroup != "" && (some || p.Unit != ""):
 		return experiment.Fieldf("cgroup", "stands alone: it selects all the processes in the cgroup")
 	case p.Unit != "" && some:
 		return experiment.Fieldf("unit", "stands alone: it selects all the processes of the unit")
+	case p.Group && !some:
+		return experiment.Fieldf("group", "all the processes of a cgroup or a unit are one target anyway: leave group out")
 	}
 	return nil
 }
@@ -104,8 +116,14 @@ func (p *Process) selectEach(ctx context.Context) ([]experiment.Target, error) {
 		return nil, err
 	}
 	found, err := s.run(ctx)
+	if err == nil {
+		err = s.oneContainer()
+	}
 	if err != nil {
 		return nil, err
+	}
+	if p.Group {
+		return s.together(ctx)
 	}
 	groups := make([][]int, 0, len(found))
 	for _, pid := range found {
@@ -129,6 +147,19 @@ func (p *Process) selectEach(ctx context.Context) ([]experiment.Target, error) {
 	return targets, nil
 }
 
+// together returns all that match as one target.
+func (s *search) together(ctx context.Context) ([]experiment.Target, error) {
+	t, err := s.group(func() ([]int, error) { s.left = nil; return s.run(ctx) })
+	if errors.Is(err, experiment.ErrGone) {
+		return nil, s.noMatch()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("select processes with %s: %w", s.Process, err)
+	}
+	t.Name, t.ID = s.stats[t.PIDs[0].PID].Comm, t.PIDs[0].Handle()
+	return []experiment.Target{t}, nil
+}
+
 // String says what is looked for: `name "worker" and port 80`.
 func (p *Process) String() string {
 	var words []string
@@ -141,6 +172,10 @@ func (p *Process) String() string {
 	add(p.Name != "", "name %q", p.Name)
 	add(p.Command != "", "a command line that matches %q", p.Command)
 	add(p.Port != 0, "port %d", p.Port)
+	add(p.User != "", "user %s", p.User)
+	add(p.NetNS != "", "network namespace %s", p.NetNS)
+	add(p.Container != "", "container %s", p.Container)
+	add(p.Ancestor != "", "ancestor %s", p.Ancestor)
 	add(p.Cgroup != "", "cgroup %s", p.Cgroup)
 	add(p.Unit != "", "unit %s", unitName(p.Unit))
 	return strings.Join(words, " and ")

@@ -185,7 +185,7 @@ func TestValidate(t *testing.T) {
 		give Process
 		want string // "" where it is valid
 	}{
-		{"nothing", Process{}, "says nothing of which process: give pid, name, command, port, cgroup or unit"},
+		{"nothing", Process{}, "says nothing of which process: give pid, name, command, port, user, netns, container, ancestor, cgroup or unit"},
 		{"pid", Process{PID: 812}, ""},
 		{"all that combine", Process{PID: 812, Name: "worker", Command: "^w", Port: 80}, ""},
 		{"negative pid", Process{PID: -1}, "pid: -1 is not a pid (1 or more)"},

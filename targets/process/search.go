@@ -20,6 +20,7 @@ type search struct {
 	command   *regexp.Regexp
 	sockets   *sockets
 	protected *proc.Protection
+	kin       kin
 
 	stats map[int]proc.Stat // of those that match
 	names []string          // of all that run, where a name is looked for
@@ -34,6 +35,9 @@ func (p *Process) newSearch() (*search, error) {
 	}
 	if p.Port != 0 {
 		s.sockets = newSockets(p.fs, p.Port)
+	}
+	if s.kin, err = p.newKin(); err != nil {
+		return nil, err
 	}
 	s.protected, err = p.fs.Protected()
 	return s, err
@@ -77,7 +81,7 @@ func (s *search) run(ctx context.Context) ([]int, error) {
 // matches tells whether a process has all that is asked for, and runs. One
 // that cannot be read, or is gone, does not match.
 func (s *search) matches(pid int) (proc.Stat, bool) {
-	if !s.hasName(pid) || !s.hasCommand(pid) || !s.hasPort(pid) {
+	if !s.hasName(pid) || !s.hasCommand(pid) || !s.hasPort(pid) || !s.standsThere(pid) {
 		return proc.Stat{}, false
 	}
 	stat, err := s.fs.Stat(pid)
