@@ -58,7 +58,7 @@ func CanCatchClockCalls(host *Host) error {
 		return err
 	}
 	if !initial { // the kernel tells a BPF program pids of the initial one
-		return fmt.Errorf("Simian runs in a PID namespace of its own: %w", experiment.ErrUnsupported)
+		return fmt.Errorf("this is a PID namespace of its own, and a BPF program is told the pids of the first one: %w", experiment.ErrUnsupported)
 	}
 	held, err := loadClockCalls("simian_check")
 	if err != nil {
