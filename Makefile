@@ -19,8 +19,8 @@ test: ## all tests, on the real kernel; those that need root say so when they ar
 	cd bench/latency && go test ./...
 	go test ./...
 
-docker-test: ## the tests that compare with Docker and containerd, beside daemons of their own
-	sh test/docker/with.sh go test -count=1 -run 'Docker|Containerd' ./internal/image ./test/hostile
+docker-test: ## the tests that need Docker, Podman or containerd, beside daemons of their own
+	sh test/docker/with.sh sh test/docker/test.sh
 
 lab: ## what the tests need besides: Docker, other runtimes, QEMU and a second kernel
 	sh test/docker/lab.sh
