@@ -24,8 +24,8 @@ test: ## all tests, on the real kernel; those that need root say so when they ar
 	cd bench/latency && go test ./...
 	$(TEST) --packages ./...
 
-docker-test: ## the tests that compare with Docker and containerd, beside daemons of their own
-	sh test/docker/with.sh go test -count=1 -run 'Docker|Containerd' ./internal/image ./test/hostile
+docker-test: ## the tests that need Docker, Podman or containerd, beside daemons of their own
+	sh test/docker/with.sh sh test/docker/test.sh
 
 # Each package alone: they share the cluster.
 KUBE := ./internal/kube/... ./targets/pod ./monkeys/chaos ./cmd/simian
