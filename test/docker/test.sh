@@ -1,7 +1,7 @@
 #!/bin/sh
-# The tests that need Docker, Podman or containerd. What is skipped for want of
-# one fails here. Run by with.sh.
+# The tests that need Docker, Podman or containerd, by the command TEST. What is
+# skipped for want of one fails here. Run by with.sh.
 set -eu
-go test -count=1 -run 'Docker|Podman|Containerd' ./internal/image ./test/hostile ./cmd/simian
-go test -count=1 -p 1 ./internal/runtime ./targets/docker ./targets/containerd
-exec go test -count=1 -run '^TestFaults$/.*/.*/docker' ./test/faults
+$TEST --packages './internal/image ./test/hostile ./cmd/simian' -- -count=1 -run 'Docker|Podman|Containerd'
+$TEST --packages './internal/runtime ./targets/docker ./targets/containerd' -- -count=1 -p 1
+exec $TEST --packages ./test/faults -- -count=1 -run '^TestFaults$/.*/.*/docker'
