@@ -45,10 +45,14 @@ func (c *cluster) pods(t testing.TB, owner string) []experiment.Target {
 	t.Helper()
 	s := pod.New(pod.Env{FS: proc.Host(), Kube: c.client})().(*pod.Pod)
 	s.Namespace, s.Owner = c.namespace, owner
-	found, err := s.Select(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	var found []experiment.Target
+	kubetest.Until(t, "a watch has heard of "+owner, func() bool {
+		var err error
+		if found, err = s.Select(t.Context()); err != nil && !errors.Is(err, experiment.ErrNoMatch) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	return found
 }
 
