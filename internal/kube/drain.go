@@ -17,6 +17,7 @@ type Drain struct {
 	Node  experiment.ObjectRef   `json:"node"`
 	Run   experiment.RunID       `json:"run"`
 	Pods  []experiment.ObjectRef `json:"pods"`
+	Stay  []string               `json:"stay,omitempty"` // pods that must not be touched, each with the reason
 	Grace *int64                 `json:"graceSeconds,omitempty"`
 
 	client *Client
@@ -24,34 +25,43 @@ type Drain struct {
 
 // NewDrain returns the step that cordons a node and has pods leave it. Taken
 // back, the node takes pods again; those that left run elsewhere by then.
-func (c *Client) NewDrain(node experiment.ObjectRef, run experiment.RunID, pods []experiment.ObjectRef, grace *time.Duration) experiment.Step {
+func (c *Client) NewDrain(node experiment.ObjectRef, run experiment.RunID, pods []experiment.ObjectRef, stay []string, grace *time.Duration) experiment.Step {
 	return experiment.Step{
-		Do:   &Drain{Node: node, Run: run, Pods: pods, Grace: seconds(grace), client: c},
+		Do:   &Drain{Node: node, Run: run, Pods: pods, Stay: stay, Grace: seconds(grace), client: c},
 		Undo: c.NewCordon(node, run).Undo,
 	}
 }
 
 func (d *Drain) cordon() *Cordon { return &Cordon{d.Node, d.Run, false, d.client} }
 
-// PodsOn returns the pods on a node that leave it when it is drained.
-func (c *Client) PodsOn(ctx context.Context, node experiment.ObjectRef) ([]Pod, error) {
+// PodsOn returns the pods on a node that leave it when it is drained, and those
+// that stay because they must not be touched, each with the reason.
+func (c *Client) PodsOn(ctx context.Context, node experiment.ObjectRef) (pods []Pod, stay []string, err error) {
 	one, err := c.conn(node.Cluster)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	list, err := one.list(ctx, podQuery{fields: "spec.nodeName=" + node.Name}, metav1.ListOptions{})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var pods []Pod
+	g := Guard{Client: c, Where: node.Cluster, All: true}
 	for i := range list.Items {
 		p := read(&list.Items[i])
 		if p.Mirror() || p.Owner.Kind == "DaemonSet" || p.Phase == "Succeeded" || p.Phase == "Failed" || p.Ending {
 			continue
 		}
+		_, why, err := g.Protects(ctx, &p)
+		if err != nil {
+			return nil, nil, err
+		}
+		if why != "" {
+			stay = append(stay, p.Namespace+"/"+p.Name+": "+why)
+			continue
+		}
 		pods = append(pods, p)
 	}
-	return pods, nil
+	return pods, stay, nil
 }
 
 // String implements experiment.Op.
@@ -80,7 +90,11 @@ func (d *Drain) Notes() []string {
 	for _, p := range d.Pods {
 		names = append(names, p.Namespace+"/"+p.Name)
 	}
-	return []string{"these leave " + d.Node.String() + ": " + strings.Join(names, " ")}
+	notes := []string{"these leave " + d.Node.String() + ": " + strings.Join(names, " ")}
+	for _, stays := range d.Stay {
+		notes = append(notes, "stays on it: "+stays)
+	}
+	return notes
 }
 
 // again is how long an eviction waits that a budget refuses: what was evicted

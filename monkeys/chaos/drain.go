@@ -30,7 +30,7 @@ func (d *Drain) Plan(ctx context.Context, run experiment.RunID, t experiment.Tar
 	if err != nil {
 		return nil, err
 	}
-	pods, err := d.kube.PodsOn(ctx, node)
+	pods, stay, err := d.kube.PodsOn(ctx, node)
 	if err != nil {
 		return nil, err
 	}
@@ -45,5 +45,5 @@ func (d *Drain) Plan(ctx context.Context, run experiment.RunID, t experiment.Tar
 	if len(bare) > 0 {
 		return nil, fmt.Errorf("drain %s: nothing would bring these pods back: %s: %w", node, strings.Join(bare, " "), experiment.ErrUnsupported)
 	}
-	return []experiment.Step{d.kube.NewDrain(node, run, leave, graceOf(d.Grace))}, nil
+	return []experiment.Step{d.kube.NewDrain(node, run, leave, stay, graceOf(d.Grace))}, nil
 }

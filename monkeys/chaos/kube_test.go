@@ -177,6 +177,28 @@ func TestKubeNodeConformance(t *testing.T) {
 	}
 }
 
+// TestKubeDrainSpares leaves a pod on its node that is protected.
+func TestKubeDrainSpares(t *testing.T) {
+	c := newCluster(t)
+	own := *c
+	own.far = c.FarNode(t)
+	target, other := own.target(t, "Deployment", 2), own.target(t, "StatefulSet", 2)
+	c.Must(t, http.MethodPatch, c.podPath(other), kubetest.Object{"metadata": kubetest.Object{"labels": kubetest.Object{"simian.dev/protect": "true"}}})
+	steps, err := (&Drain{kube: c.client}).Plan(t.Context(), "abcd23", target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do := steps[0].Do.(*kube.Drain)
+	for _, p := range do.Pods {
+		if p.UID == other.Object.UID {
+			t.Errorf("%s is to leave", other.Name)
+		}
+	}
+	if notes := strings.Join(do.Notes(), "\n"); !strings.Contains(notes, other.Name[strings.LastIndex(other.Name, "/")+1:]+": it has simian.dev/protect=true") {
+		t.Errorf("the plan says %s", notes)
+	}
+}
+
 // TestKubeBudget has a PodDisruptionBudget refuse: no pod leaves, and the error
 // names it.
 func TestKubeBudget(t *testing.T) {

@@ -104,14 +104,14 @@ func (p *Pod) Select(ctx context.Context) ([]experiment.Target, error) {
 
 // choose makes targets of the pods that match and may be touched.
 func (p *Pod) choose(ctx context.Context, all []kube.Pod, where experiment.Cluster) (found []experiment.Target, out outcome, err error) {
-	g := guard{kube: p.env.Kube, where: where, all: p.Namespace == everywhere}
+	g := kube.Guard{Client: p.env.Kube, Where: where, All: p.Namespace == everywhere}
 	on := p.here.search()
 	for i := range all {
 		pod := &all[i]
 		if !p.matches(pod) {
 			continue
 		}
-		ns, why, err := g.protects(ctx, pod)
+		ns, why, err := g.Protects(ctx, pod)
 		if err != nil {
 			return nil, out, err
 		}
