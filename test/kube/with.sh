@@ -142,4 +142,5 @@ export KUBECONFIG="$dir/admin.conf" SIMIAN_KUBE_DIR="$dir" SIMIAN_KUBE_GROUP="$u
 if [ "${NODE:-yes}" = yes ]; then
 	. "$here/node.sh"
 fi
+umask 022 # what a test makes is for helpers that are not root, too
 "$@"
