@@ -105,7 +105,7 @@ api() {
 
 ip link set lo up
 admin=$(token) manager=$(token) scheduler=$(token) kubelet=$(token)
-umask 077
+umask 022 # $dir is for root alone; cgroups, and what a test builds, are for helpers that are not root, too
 cat >"$dir/tokens.csv" <<EOF
 $admin,admin,admin,system:masters
 $manager,system:kube-controller-manager,manager
@@ -142,5 +142,4 @@ export KUBECONFIG="$dir/admin.conf" SIMIAN_KUBE_DIR="$dir" SIMIAN_KUBE_GROUP="$u
 if [ "${NODE:-yes}" = yes ]; then
 	. "$here/node.sh"
 fi
-umask 022 # what a test makes is for helpers that are not root, too
 "$@"
