@@ -24,14 +24,14 @@ test: ## all tests, on the real kernel; those that need root say so when they ar
 	cd bench/latency && go test ./...
 	$(TEST) --packages ./...
 
-docker-test: ## the tests that compare with Docker and containerd, beside daemons of their own
-	sh test/docker/with.sh go test -count=1 -run 'Docker|Containerd' ./internal/image ./test/hostile
+docker-test: ## the tests that need Docker, Podman or containerd, beside daemons of their own
+	TEST='$(TEST)' sh test/docker/with.sh sh test/docker/test.sh
 
 # Each package alone: they share the cluster.
 KUBE := ./internal/kube/... ./targets/pod ./monkeys/chaos ./cmd/simian ./test/faults
 
 kube-test: ## the tests of pods, beside a real Kubernetes of their own; a skip is a failure
-	SIMIAN_KUBE=1 sh test/kube/with.sh go test -count=1 -p 1 -run Kube $(KUBE)
+	SIMIAN_KUBE=1 sh test/kube/with.sh $(TEST) --packages '$(KUBE)' -- -count=1 -p 1 -run Kube
 
 lab: ## what the tests need besides: Docker, other runtimes, QEMU and a second kernel
 	sh test/docker/lab.sh

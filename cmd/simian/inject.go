@@ -86,6 +86,7 @@ func commonFields() []experiment.Field {
 		{Name: "irreversible", Type: "boolean", Doc: "allows a fault that Simian cannot take back"},
 		{Name: "blast-targets", Type: "whole number", Doc: "targets that may be touched at the most"},
 		{Name: "blast-percent", Type: "percent", Doc: "percent of the running targets that may be touched at the most"},
+		{Name: "recovery", Type: "duration", Doc: "how soon each workload must have as many targets as before (30s)"},
 		{Name: "min-healthy", Type: "number or percentage", Doc: "of each workload, so many stay untouched"},
 	}
 }

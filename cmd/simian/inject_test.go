@@ -31,6 +31,7 @@ func TestInjectPrint(t *testing.T) {
 		"set":        {"latency --process nginx --for 1s --set loss.percent=5 --set loss.correlation=25", []string{"loss:", "percent: 5", "correlation: 25"}},
 		"target":     {"freeze --target type=process --target port=80 --for 1s --after 2s", []string{"type: process", "port: 80", "after: 2s"}},
 		"clash":      {"kill --process nginx --kill-process worker --irreversible", []string{"process: worker", "name: nginx"}},
+		"recovery":   {"kill --process nginx --irreversible --recovery 1s", []string{"recovery:", "within: 1s"}},
 		"text":       {"kill --process true --pattern 12 --irreversible", []string{`pattern: "12"`, `name: "true"`}},
 		"reference":  {"kill --process ${x} --irreversible", []string{`name: "$${x}"`}},
 		"to":         {"latency --process nginx --delay 1ms --for 1s --to process:redis", []string{"to:", "name: redis"}},
@@ -66,6 +67,7 @@ func TestInjectRefuses(t *testing.T) {
 		"latency --process x --delay 1x --for 1s": `--delay: latency: "1x" is not a duration`,
 		"latency --process x --dely 1s":           "unknown flag: --dely",
 		"kill --process x --signal FOO":           `--signal: kill: unknown signal "FOO"`,
+		"kill --process x --recovery 1":           "--recovery: want a duration",
 		"kill --process x --mode some":            `--mode: process: unknown mode "some"`,
 		"kill --process x --group-by team":        `--group-by: process: "team" groups nothing`,
 		"kill --process 1 --process 2":            "--process is given twice",
@@ -102,6 +104,18 @@ func TestInject(t *testing.T) {
 		t.Errorf("%v: %s", err, o.stdout)
 	}
 	s.runs(t)
+	l.clean()
+}
+
+// TestInjectKill ends a process that nothing starts again: by the rule of all
+// runs that is not put back.
+func TestInjectKill(t *testing.T) {
+	t.Parallel()
+	l, s := newLab(t), newSleeper(t)
+	o := l.simian("inject", "kill", "--process", fmt.Sprint(s.pid), "--irreversible", "--recovery", "10ms")
+	if o.code != 4 || !strings.Contains(o.stdout, "has 0 of 1 running") {
+		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
+	}
 	l.clean()
 }
 

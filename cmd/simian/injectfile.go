@@ -56,6 +56,9 @@ func (in *injection) document(c *cobra.Command) (string, error) {
 			doc.put(guessed(v), "spec", "blastRadius", bound[1])
 		}
 	}
+	if v, ok := in.last("recovery"); ok {
+		doc.put(guessed(v), "spec", "recovery", "within")
+	}
 	if c.Flags().Changed("seed") {
 		doc.put(node{text: fmt.Sprint(in.file.seed)}, "spec", "seed")
 	}
@@ -155,6 +158,8 @@ func (in *injection) flagOf(path string) string {
 		return "blast-percent"
 	case path == "spec.blastRadius.minHealthy":
 		return "min-healthy"
+	case path == "spec.recovery.within":
+		return "recovery"
 	case strings.HasPrefix(path, "spec.lab"):
 		return "lab"
 	}

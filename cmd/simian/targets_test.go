@@ -114,3 +114,27 @@ func TestRowsOf(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", d)
 	}
 }
+
+// TestWatch looks again until it is interrupted.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	c := l.command("targets", "process", "--watch", "-o", "json")
+	var out, errs syncBuffer
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	in, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(in.Addr().String())
+	await(t, "the port", func() bool { return strings.Contains(out.String(), ":"+port) })
+	in.Close()
+	_ = c.Process.Signal(os.Interrupt)
+	if err := c.Wait(); err != nil {
+		t.Errorf("%v: %s", err, errs.String())
+	}
+}

@@ -58,13 +58,13 @@ func (d *Docker) Containers(ctx context.Context, want func(labels map[string]str
 	return found, running, err
 }
 
-// Stopped returns the names of the containers that want tells of and that do
-// not run, each with its state.
-func (d *Docker) Stopped(ctx context.Context, want func(labels map[string]string, names ...string) bool) ([]string, error) {
+// Still returns the names of the containers that want tells of and that do not
+// run, or are paused, each with its state.
+func (d *Docker) Still(ctx context.Context, want func(labels map[string]string, names ...string) bool) ([]string, error) {
 	list, err := d.list(ctx, true)
 	var names []string
 	for _, c := range list {
-		if !c.Running && want(c.Labels, c.Names()...) {
+		if (!c.Running || c.Paused()) && want(c.Labels, c.Names()...) {
 			names = append(names, fmt.Sprintf("%s (%s)", c.Name, c.State))
 		}
 	}
@@ -230,7 +230,7 @@ func each(ctx context.Context, list []Container, ask func(context.Context, Conta
 		case errors.Is(errs[i], experiment.ErrGone):
 		case errs[i] != nil:
 			return nil, errs[i]
-		case c.Running:
+		case c.Running && !c.Paused():
 			found = append(found, c)
 		}
 	}

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -233,6 +234,14 @@ func (d *Docker) Remove(ctx context.Context, r experiment.RuntimeRef, volumes bo
 		return err
 	}
 	_, err = c.ContainerRemove(ctx, r.ID, client.ContainerRemoveOptions{Force: true, RemoveVolumes: volumes})
+	for cerrdefs.IsConflict(err) && sleep(ctx, lookAgain) { // it is being removed already
+		if _, err := d.Inspect(ctx, r); err != nil {
+			if errors.Is(err, experiment.ErrGone) {
+				return nil
+			}
+			return err
+		}
+	}
 	return d.explain(err)
 }
 

@@ -46,6 +46,10 @@ func (c *Container) Names() []string {
 	return []string{c.Name, c.Ref.ID, Short(c.Ref.ID)}
 }
 
+// Paused tells whether the runtime has paused it: it stands still already, and
+// what ends it would have to wait.
+func (c *Container) Paused() bool { return c.Ref.Runtime != ContainerdName && c.State == "paused" }
+
 // Short is the beginning of an ID of 64 digits, as people write it; other IDs
 // are names, and stay whole.
 func Short(id string) string {

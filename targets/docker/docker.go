@@ -132,13 +132,13 @@ func (s *Selector) none(ctx context.Context, running []string) error {
 	if err != nil {
 		return err
 	}
-	down, err := d.Stopped(ctx, s.Matches)
+	down, err := d.Still(ctx, s.Matches)
 	if err == nil && len(down) > 0 && !s.Empty() {
 		const most = 6
 		if more := len(down) - most; more > 0 {
 			down = append(down[:most], fmt.Sprintf("and %d more", more))
 		}
-		return fmt.Errorf("%s: not running: %w", strings.Join(down, ", "), experiment.ErrNoMatch)
+		return fmt.Errorf("%s: not running, or standing still: %w", strings.Join(down, ", "), experiment.ErrNoMatch)
 	}
 	return s.None("container", running)
 }

@@ -276,3 +276,30 @@ func TestDockerHostSpaces(t *testing.T) {
 		t.Error("it is this test")
 	}
 }
+
+// TestDockerCached looks often while nothing changes, and then while names do.
+func TestDockerCached(t *testing.T) {
+	dockertest.Need(t)
+	image := dockertest.Docker.Image(t, dockertest.Program(t))
+	name := dockertest.Docker.Run(t, image, "--network", "none")
+	s := selector(t, dockertest.Docker, runtime.New(), name)
+	for range 3 {
+		one(t, s)
+	}
+	const looks = 200
+	start := time.Now()
+	for range looks {
+		one(t, s)
+	}
+	t.Logf("%s a look", time.Since(start)/looks)
+	for range 3 {
+		dockertest.Docker.Command(t, "rename", name, name+"-x")
+		dockertest.Docker.Command(t, "rename", name+"-x", name)
+	}
+	eventually(t, func() string {
+		if found, err := s.Select(t.Context()); err != nil || len(found) != 1 {
+			return fmt.Sprint(found, err)
+		}
+		return ""
+	})
+}

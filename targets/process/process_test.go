@@ -22,13 +22,29 @@ import (
 	"github.com/simianhq/simian/internal/proc"
 )
 
-// TestMain makes a copy of this program into one that listens: "listen tcp".
+// TestMain makes a copy of this program into one that listens: "listen tcp", or
+// into one that starts others: "parent PATH".
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "listen" {
 		listen(os.Args[2])
 		return
 	}
+	if len(os.Args) == 3 && os.Args[1] == "parent" {
+		parent(os.Args[2])
+		return
+	}
 	os.Exit(m.Run())
+}
+
+// parent starts two of a program, and stays.
+func parent(path string) {
+	for range 2 {
+		if err := exec.Command(path, "300").Start(); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	time.Sleep(5 * time.Minute)
 }
 
 // listen binds a port of the kernel's choice, prints it, and stays.
@@ -69,6 +85,12 @@ func copyOf(t testing.TB, source, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return programOf(t, data, name)
+}
+
+// programOf writes a program into a fresh directory.
+func programOf(t testing.TB, data []byte, name string) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	syscall.ForkLock.RLock() // a child forked meanwhile would hold it open for writing: "text file busy"
 	defer syscall.ForkLock.RUnlock()
@@ -288,10 +310,7 @@ func TestSelectByLongName(t *testing.T) {
 	t.Parallel()
 	name := unique("a-very-long-name-")
 	binary := run(t, exec.Command(program(t, name), "300"))
-	script := filepath.Join(t.TempDir(), name+".sh")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nread nothing\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	script := programOf(t, []byte("#!/bin/sh\nread nothing\n"), name+".sh")
 	cmd := exec.Command(script)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {

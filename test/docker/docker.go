@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // Runtime is one of docker, podman and containerd.
@@ -148,7 +149,13 @@ func (r Runtime) Remove(t testing.TB, name string) {
 		_, _ = run(nil, append(r.CLI(), "container", "rm", name)...)
 		return
 	}
-	if _, err := run(nil, append(r.CLI(), "rm", "-f", name)...); err != nil && !strings.Contains(strings.ToLower(err.Error()), "no such container") {
-		t.Error(err)
+	var err error
+	for range 100 {
+		_, err = run(nil, append(r.CLI(), "rm", "-f", name)...)
+		if err == nil || strings.Contains(strings.ToLower(err.Error()), "no such container") {
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // it is being removed already, or started
 	}
+	t.Error(err)
 }

@@ -21,8 +21,8 @@ func dnsCases() []faultCase {
 // process asks its peer, which is none, and says so at once.
 func lookups(s *subject) string {
 	said := s.answer("lookup", "$PEER:53", "peer")
-	if s.kind == launched {
-		said = s.answer("resolve", "peer")
+	if s.kind.contained() {
+		said = s.answer("resolve", s.words["$FAR"])
 	}
 	switch {
 	case strings.HasSuffix(said, "192.0.2.1"):

@@ -62,7 +62,7 @@ func (s *subject) startDocker(t testing.TB) {
 	s.pick = "type: docker, names: " + web
 	s.words = map[string]string{
 		"$PEER": far, "$SELF": self, "$PORT": "7001", "$WEB": "7002",
-		"$DATA": "/data", "$SCRATCH": "/scratch", "$SUBJECT": "/subject", "$TO": "type: docker, names: " + peer,
+		"$DATA": "/data", "$SCRATCH": "/scratch", "$SUBJECT": "/subject", "$TO": "type: docker, names: " + peer, "$FAR": peer,
 	}
 	s.answers(t)
 	s.feels(t, "at first", dials("udp"), "answered") // a link takes a moment

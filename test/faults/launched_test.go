@@ -65,7 +65,7 @@ func (s *subject) launch(t testing.TB) {
 	}
 	s.words = map[string]string{
 		"$PEER": address("peer"), "$SELF": address("web"), "$PORT": "7001", "$WEB": "7002",
-		"$DATA": "/data", "$SCRATCH": "/scratch", "$SUBJECT": "/subject", "$TO": "type: native, service: peer",
+		"$DATA": "/data", "$SCRATCH": "/scratch", "$SUBJECT": "/subject", "$TO": "type: native, service: peer", "$FAR": "peer",
 	}
 }
 

@@ -176,8 +176,20 @@ func (r *dockerContainer) wait() (out, end string) {
 	for r.inspect("{{.State.Running}}") == "true" {
 		time.Sleep(10 * time.Millisecond)
 	}
-	if end = r.inspect("exit {{.State.ExitCode}}{{if .State.OOMKilled}} oom{{end}}"); end == "exit 137 oom" {
-		end = "out of memory"
+	return string(text), r.ended()
+}
+
+// ended says how it ended. Docker learns that it was out of memory from another
+// event, which may come after that of its end.
+func (r *dockerContainer) ended() (end string) {
+	for range 40 {
+		if end = r.inspect("exit {{.State.ExitCode}}{{if .State.OOMKilled}} oom{{end}}"); end == "exit 137 oom" {
+			return "out of memory"
+		}
+		if end != "exit 137" {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
 	}
-	return string(text), end
+	return end
 }

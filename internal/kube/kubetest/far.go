@@ -18,7 +18,10 @@ func (a *API) FarNode(t testing.TB) string {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for ctx.Err() == nil {
+		for n := 0; ctx.Err() == nil; n++ {
+			if n%100 == 99 { // else its pods are taken for unready after a while
+				_, _, _ = a.Try(http.MethodPatch, "/api/v1/nodes/"+name+"/status", ready())
+			}
 			a.tend(name)
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -31,10 +34,16 @@ func (a *API) FarNode(t testing.TB) string {
 func (a *API) MakeNode(t testing.TB, name string) {
 	t.Helper()
 	a.Make(t, "/api/v1/nodes", Object{"metadata": Object{"name": name}})
-	a.Must(t, http.MethodPatch, "/api/v1/nodes/"+name+"/status", Object{"status": Object{
-		"capacity": Object{"cpu": "64", "memory": "64Gi", "pods": "1000"}, "allocatable": Object{"cpu": "64", "memory": "64Gi", "pods": "1000"},
+	a.Must(t, http.MethodPatch, "/api/v1/nodes/"+name+"/status", ready())
+}
+
+// ready is the status of a node that works.
+func ready() Object {
+	room := Object{"cpu": "64", "memory": "64Gi", "pods": "1000"}
+	return Object{"status": Object{
+		"capacity": room, "allocatable": room,
 		"conditions": []any{Object{"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now(), "lastTransitionTime": now()}},
-	}})
+	}}
 }
 
 func now() string { return time.Now().UTC().Format(time.RFC3339) }
