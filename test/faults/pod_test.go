@@ -1,8 +1,7 @@
 package faults
 
 import (
-	"context"
-	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,7 +21,6 @@ type cluster struct {
 	node, namespace string
 	dir             string // of the peer
 	peer, address   string
-	local           *runtime.CRI
 	selectors       experiment.Catalog[experiment.Selector]
 }
 
@@ -30,9 +28,7 @@ type cluster struct {
 var pods = newCluster()
 
 func newCluster() *cluster {
-	c := &cluster{local: runtime.NewCRI()}
-	c.selectors = targets.Kubernetes(podtargets.Env{FS: host, Kube: kube.New(), Local: c.local})
-	return c
+	return &cluster{selectors: targets.Kubernetes(podtargets.Env{FS: host, Kube: kube.New(), Local: runtime.NewCRI()})}
 }
 
 // connect makes the namespace and the peer, which go when the test ends.
@@ -49,8 +45,8 @@ func (c *cluster) start(t testing.TB, dir string) (name, address string) {
 	t.Helper()
 	name = kubetest.Name("pod")
 	path := kubetest.Collection("Pod", c.namespace)
-	made := c.api.Make(t, path, kubetest.Object{"metadata": kubetest.Object{"name": name, "labels": kubetest.Object{"app": name}}, "spec": c.spec(t, dir)})
-	t.Cleanup(func() { c.end(t, path+"/"+name, kubetest.Text(made, "metadata", "uid")) })
+	c.api.Make(t, path, kubetest.Object{"metadata": kubetest.Object{"name": name, "labels": kubetest.Object{"app": name}}, "spec": c.spec(t, dir)})
+	t.Cleanup(func() { c.end(t, path+"/"+name) })
 	kubetest.Until(t, "the pod "+name+" runs", func() bool {
 		if now := c.api.Running(t, c.namespace, name); len(now) == 1 {
 			address = kubetest.Text(now[0], "status", "podIP")
@@ -89,17 +85,12 @@ func (c *cluster) spec(t testing.TB, dir string) kubetest.Object {
 	return spec
 }
 
-// end removes a pod, and waits until none of its containers runs.
-func (c *cluster) end(t testing.TB, path, uid string) {
+// end has the node take a pod down. Its kubelet has it deleted when all of it is
+// gone: one that is deleted at once may be started again meanwhile.
+func (c *cluster) end(t testing.TB, path string) {
 	t.Helper()
-	c.api.Remove(t, path)
-	eventually(t, func() string {
-		left, err := c.local.Containers(context.Background(), uid)
-		if err != nil || len(left) > 0 {
-			return fmt.Sprintf("containers of %s run: %v %v", path, left, err)
-		}
-		return ""
-	})
+	c.api.Must(t, http.MethodDelete, path, kubetest.Object{"gracePeriodSeconds": 1})
+	kubetest.Until(t, path+" is gone", func() bool { return c.api.Get(t, path) == nil })
 }
 
 // startPod starts the subject as a pod. The peer is the same for all.
