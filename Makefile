@@ -28,7 +28,7 @@ docker-test: ## the tests that need Docker, Podman or containerd, beside daemons
 	TEST='$(TEST)' sh test/docker/with.sh sh test/docker/test.sh
 
 # Each package alone: they share the cluster.
-KUBE := ./internal/kube/... ./targets/pod ./monkeys/chaos ./cmd/simian
+KUBE := ./internal/kube/... ./targets/pod ./monkeys/chaos ./cmd/simian ./test/faults
 
 kube-test: ## the tests of pods, beside a real Kubernetes of their own; a skip is a failure
 	SIMIAN_KUBE=1 sh test/kube/with.sh $(TEST) --packages '$(KUBE)' -- -count=1 -p 1 -run Kube
@@ -50,8 +50,8 @@ VM3 := ./test/faults
 
 # it has cgroup v2 alone, which is what it is for: the host has v1;
 VMFLAGS := -may-skip 'less than [0-9]+ GiB are free|no cgroup v1|cgroup hierarchy "[a-z]+" is not mounted here'
-# there is no systemd and no container engine in it: the host has both.
-VMFLAGS += -may-skip 'no systemd to start|no (Docker|containerd) runs here'
+# there is no systemd, no container engine and no cluster in it: the host has them.
+VMFLAGS += -may-skip 'no systemd to start|no (Docker|containerd|Kubernetes) runs here|runs? beside this test'
 # Not run at all: one that lists packages, with a toolchain;
 VMFLAGS += -skip '^TestLayout$$'
 # those that promise times, which an emulated processor does not keep;

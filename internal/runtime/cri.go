@@ -115,7 +115,7 @@ func (c *CRI) inspect(ctx context.Context, one Container) (Container, error) {
 	one.PID, one.Running, one.State = info.PID, s.State == cri.ContainerState_CONTAINER_RUNNING, strings.ToLower(strings.TrimPrefix(s.State.String(), "CONTAINER_"))
 	one.Name = s.GetMetadata().GetName()
 	one.Started = timeOf(s.StartedAt)
-	one.Ref.Runtime, one.Ref.Address, one.Ref.NoStart = ContainerdName, c.socket, "the kubelet keeps it, by its pod's restartPolicy"
+	one.Ref.Runtime, one.Ref.Address, one.Ref.NoStart = ContainerdName, c.socket, keptByKubelet
 	one.Ref.Namespace = "k8s.io"
 	one.Ref.Started = fmt.Sprint(s.StartedAt)
 	return one, nil

@@ -33,11 +33,14 @@ func nameOf(c containers.Container) string {
 	return Short(c.ID)
 }
 
+// keptByKubelet is why a pod's container is not stopped behind its back.
+const keptByKubelet = "the kubelet keeps it, by its pod's restartPolicy (the fault delete has its pod replaced, scale takes it away)"
+
 // keptBy says who starts a container in containerd's place, "" for nobody.
 func keptBy(space string, c Container) string {
 	switch {
 	case c.Pod != "":
-		return "the kubelet keeps it, by its pod's restartPolicy"
+		return keptByKubelet
 	case space == dockerSpace:
 		return "Docker keeps it (a target of type docker is started again)"
 	}

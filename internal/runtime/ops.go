@@ -354,7 +354,11 @@ func (r *Remove) docker() (*Docker, error) {
 	}
 	docker, ok := d.(*Docker)
 	if !ok {
-		return nil, fmt.Errorf("remove %s: %s only keeps what a client has set up, and that can't be removed as a whole: %w", r.Name, r.Container.Runtime, experiment.ErrUnsupported)
+		keeper := ""
+		if r.Container.NoStart != "" {
+			keeper = "; " + r.Container.NoStart
+		}
+		return nil, fmt.Errorf("remove %s: %s only keeps what a client has set up, and that can't be removed as a whole%s: %w", r.Name, r.Container.Runtime, keeper, experiment.ErrUnsupported)
 	}
 	return docker, nil
 }

@@ -17,12 +17,12 @@ func dnsCases() []faultCase {
 	return all
 }
 
-// lookups asks for a name: that of its peer where there is a resolver. A raw
-// process asks its peer, which is none, and says so at once.
+// lookups asks for a name: that of its peer where there is a resolver. Where
+// there is none it asks its peer, which says at once that it is none either.
 func lookups(s *subject) string {
 	said := s.answer("lookup", "$PEER:53", "peer")
-	if s.kind.contained() {
-		said = s.answer("resolve", s.words["$FAR"])
+	if far := s.words["$FAR"]; far != "" {
+		said = s.answer("resolve", far)
 	}
 	switch {
 	case strings.HasSuffix(said, "192.0.2.1"):

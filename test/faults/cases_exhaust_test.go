@@ -14,7 +14,11 @@ func exhaustCases() []faultCase {
 		{
 			Name: "exhaust", Form: "pids", Section: "{type: exhaust, what: pids, leave: 6}",
 			Feel: gets("fork", 12), Well: "all", Ill: "some",
-			Refused: always("others would have no pids left either: it has no cgroup of its own with the pids controller (give it one, as a container or a systemd unit has): unsupported", process),
+			Refused: either(
+				always("others would have no pids left either: it has no cgroup of its own with the pids controller (give it one, as a container or a systemd unit has): unsupported", process),
+				// Kubernetes limits the pids of a pod at the most, in the cgroup above.
+				always("it has no limit of pids (pids.max): the host's would be exhausted: unsupported", pod),
+			),
 		},
 		{
 			Name: "exhaust", Form: "connections", Section: "{type: exhaust, what: connections, port: $PORT, count: 100}",

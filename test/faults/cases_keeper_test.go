@@ -16,22 +16,29 @@ func notOurs(can, hint string) func(kind) string {
 		switch k {
 		case launched:
 			return ""
-		case adopted:
+		case adopted, pod:
 			return word("its runtime starts it only as it was made: only a container that Simian launched can be %s (a lab's, found by a target of type native): unsupported", can) + hint
 		}
 		return word(raws, can) + hint
 	}
 }
 
+// keptByKubelet is why a pod's container is not stopped behind its back.
+const keptByKubelet = "the kubelet keeps it, by its pod's restartPolicy (the fault delete has its pod replaced, scale takes it away)"
+
 func keeperCases() []faultCase {
+	const (
+		notLie   = "stop NAME: " + keptByKubelet + ", which would not let it lie, or not have it back: unsupported"
+		notWhole = "remove NAME: containerd only keeps what a client has set up, and that can't be removed as a whole; " + keptByKubelet + ": unsupported"
+	)
 	raw := []kind{service, process}
 	return []faultCase{
 		{
-			Name: "stop", Section: "{type: stop}", NoUndo: raw, Restarts: true,
+			Name: "stop", Section: "{type: stop}", Refused: always(notLie, pod), NoUndo: raw, Restarts: true,
 			Feel: counts, Well: "counts", Ill: "stands still",
 		},
 		{
-			Name: "remove", Section: "{type: remove}", Refused: always(word(raws, "removed"), raw...), NoUndo: []kind{adopted}, Restarts: true,
+			Name: "remove", Section: "{type: remove}", Refused: either(always(word(raws, "removed"), raw...), always(notWhole, pod)), NoUndo: []kind{adopted}, Restarts: true,
 			Feel: counts, Well: "counts", Ill: "stands still",
 		},
 		{

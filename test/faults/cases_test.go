@@ -27,6 +27,18 @@ func always(why string, of ...kind) func(kind) string {
 	}
 }
 
+// either is a Refused for kinds that are refused with different errors.
+func either(these ...func(kind) string) func(kind) string {
+	return func(k kind) string {
+		for _, refused := range these {
+			if why := refused(k); why != "" {
+				return why
+			}
+		}
+		return ""
+	}
+}
+
 // counts tells whether the program runs.
 func counts(s *subject) string {
 	before := s.count()

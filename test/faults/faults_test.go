@@ -2,6 +2,7 @@ package faults
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/simianhq/simian/monkeys"
@@ -13,6 +14,17 @@ func TestFaults(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make the targets: containers, cgroups, network namespaces")
 	}
+	testOn(t, slices.DeleteFunc(kinds(), func(k kind) bool { return k == pod }))
+}
+
+// TestKubeFaults is TestFaults on pods: a kind of its own, as Docker's is.
+func TestKubeFaults(t *testing.T) {
+	pods.connect(t)
+	testOn(t, []kind{pod})
+}
+
+// testOn tests every case on those kinds that it is for.
+func testOn(t *testing.T, on []kind) {
 	if _, err := program(); err != nil {
 		t.Fatal(err)
 	}
@@ -28,6 +40,9 @@ func TestFaults(t *testing.T) {
 			for i := range forms {
 				c := &forms[i]
 				for _, k := range c.kinds() {
+					if !slices.Contains(on, k) {
+						continue
+					}
 					t.Run(c.form()+"/"+string(k), func(t *testing.T) {
 						if k == adopted && !beside() {
 							t.Skip("no Docker of its own runs beside this test (sh test/docker/with.sh starts one)")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -31,12 +32,13 @@ const (
 	networked kind = "networked" // the same, in a network namespace of its own
 	process   kind = "process"   // a raw process that shares all with others
 	adopted   kind = "docker"    // a container of Docker, which is there under test/docker/with.sh only
+	pod       kind = "pod"       // a container of a pod on this node, under test/kube/with.sh only
 )
 
-func kinds() []kind { return []kind{launched, adopted, service, networked, process} }
+func kinds() []kind { return []kind{launched, adopted, pod, service, networked, process} }
 
 // contained tells whether it is a container, with all spaces of its own.
-func (k kind) contained() bool { return k == launched || k == adopted }
+func (k kind) contained() bool { return k == launched || k == adopted || k == pod }
 
 // subject is one target: testdata/subject, started as its kind is.
 type subject struct {
@@ -62,6 +64,8 @@ func newSubject(t testing.TB, k kind) *subject {
 		s.launch(t)
 	case adopted:
 		s.startDocker(t)
+	case pod:
+		s.startPod(t)
 	default:
 		s.start(t)
 	}
@@ -150,6 +154,7 @@ func (s *subject) fill(text string) string {
 // read reads a file with this fault on this subject.
 func (s *subject) read(section string) (*experiment.Action, error) {
 	l := experiment.Loader{Faults: monkeys.Faults(host), Targets: targets.All(host, s.lab)}
+	maps.Copy(l.Targets, pods.selectors)
 	lab := ""
 	if s.kind == launched {
 		lab = "\n  lab: {compose: compose.yaml}" // as its file has it; it is up already

@@ -34,10 +34,10 @@ func kernel() string {
 // kernels are those that the table has.
 func kernels() []string { return []string{"v1", "v2"} }
 
-// kernelsOf are those that a kind is tested on: there is no Docker in the second
-// machine.
+// kernelsOf are those that a kind is tested on: there is neither Docker nor
+// Kubernetes in the second machine.
 func kernelsOf(k kind) []string {
-	if k == adopted {
+	if k == adopted || k == pod {
 		return []string{"v1"}
 	}
 	return kernels()
@@ -186,7 +186,7 @@ var inDocs = strings.NewReplacer("{$TO}", "{…}", "$PEER", "ADDRESS", "$PORT", 
 
 // titles are the columns'.
 func titles() []string {
-	return []string{"launched container", "Docker container", "process with a cgroup", "and a network of its own", "process with neither"}
+	return []string{"launched container", "Docker container", "pod on this node", "process with a cgroup", "and a network of its own", "process with neither"}
 }
 
 // words are what stands in a cell of the table: what the kernels have in

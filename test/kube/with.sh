@@ -105,7 +105,7 @@ api() {
 
 ip link set lo up
 admin=$(token) manager=$(token) scheduler=$(token) kubelet=$(token)
-umask 077
+umask 022 # $dir is for root alone; cgroups, and what a test builds, are for helpers that are not root, too
 cat >"$dir/tokens.csv" <<EOF
 $admin,admin,admin,system:masters
 $manager,system:kube-controller-manager,manager
