@@ -34,6 +34,16 @@ func Need(t testing.TB) {
 	}
 }
 
+// Network is the network namespace of Docker, where it publishes ports.
+func Network(t testing.TB) string {
+	t.Helper()
+	pid, err := os.ReadFile(os.Getenv("SIMIAN_DOCKER_PID")) // with.sh says it
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "/proc/" + strings.TrimSpace(string(pid)) + "/ns/net"
+}
+
 // Command runs a command and returns what it prints.
 func Command(t testing.TB, args ...string) string {
 	t.Helper()

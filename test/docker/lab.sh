@@ -10,6 +10,7 @@ has iptables iptables
 has runc runc
 has crun crun
 has podman podman
+has docker-compose docker-compose
 has bwrap bubblewrap
 has stress-ng stress-ng
 [ -n "$missing" ] || exit 0

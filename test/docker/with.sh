@@ -20,12 +20,13 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 
-export SIMIAN_DOCKER=1
+export SIMIAN_DOCKER=1 SIMIAN_DOCKER_PID="$dir/docker.pid"
 export CONTAINERD_ADDRESS="$dir/containerd.sock" DOCKER_HOST="unix://$dir/docker.sock"
 containerd --log-level error --root "$dir/containerd" --state "$dir/containerd.run" --address "$CONTAINERD_ADDRESS" \
 	>"$dir/containerd.log" 2>&1 &
 daemons="$!"
-unshare --net dockerd --log-level error --data-root "$dir/docker" --exec-root "$dir/docker.run" --pidfile "$dir/docker.pid" \
+# The namespace's loopback is up, so that ports can be published at 127.0.0.1.
+unshare --net sh -c 'ip link set lo up && exec "$@"' sh dockerd --log-level error --data-root "$dir/docker" --exec-root "$dir/docker.run" --pidfile "$dir/docker.pid" \
 	--containerd "$CONTAINERD_ADDRESS" --host "$DOCKER_HOST" >"$dir/docker.log" 2>&1 &
 daemons="$! $daemons"
 # No registry, no systemd, and a runtime that bears a hybrid of cgroups.
