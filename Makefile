@@ -6,7 +6,7 @@ SIMIAN := bin/simian
 TEST := go tool gotestsum --format pkgname --format-icons text --format-hide-empty-pkg --hide-summary skipped \
 	--rerun-fails=1 --rerun-fails-max-failures=5 --rerun-fails-run-root-test --rerun-fails-abort-on-data-race
 
-.PHONY: build demo quickstart test docker-test kube-test lab lab-kube lab-vm lab-vm-1 lab-vm-2 lab-vm-3 race lint fmt bench bench-launch bench-latency bench-chaos soak fuzz clean
+.PHONY: build demo quickstart test docker-test kube-test lab lab-kube lab-vm lab-vm-1 lab-vm-2 lab-vm-3 race lint fmt bench bench-launch bench-latency bench-chaos bench-adopt soak fuzz clean
 
 build: ## one static binary, bin/simian
 	go build -trimpath -o $(SIMIAN) ./cmd/simian
@@ -101,6 +101,11 @@ bench-latency: build ## how exact delay, loss, jitter and rates are, here and on
 bench-chaos: ## how exact and how quick the Chaos Monkey's faults are, beside stress-ng: docs/chaos-figures.md
 	go build -trimpath -o bin/bench-chaos ./bench/chaos
 	nice -n -20 bin/bench-chaos -to docs/chaos-figures.md
+
+bench-adopt: build ## what runs already: containers of Docker, pods of Kubernetes: docs/adopt-figures.md
+	go build -trimpath -o bin/bench-adopt ./bench/adopt
+	NODE=no sh test/kube/with.sh go test -count=1 -run '^TestKubeMany$$' -v ./internal/kube >bin/adopt-pods.txt
+	sh test/docker/with.sh bin/bench-adopt -pods bin/adopt-pods.txt -to docs/adopt-figures.md
 
 soak: build ## hundreds of runs, each killed at a random moment
 	go run ./test/soak -simian $(SIMIAN)

@@ -51,6 +51,7 @@ func composeShop(t *testing.T) {
 	image := dockertest.Name()
 	t.Setenv("SHOP_IMAGE", image)
 	t.Setenv("DOCKER_BUILDKIT", "0")
+	t.Setenv("COMPOSE_HTTP_TIMEOUT", "300") // s; a busy machine
 	dockertest.Docker.Command(t, "build", "-q", "-t", image, "../../examples/shop")
 	data, err := os.ReadFile("../../examples/shop/compose.yaml")
 	if err != nil {
