@@ -27,9 +27,10 @@ func (b *bench) kills(ctx context.Context) error {
 	if path, err := exec.LookPath(b.pumba); err == nil {
 		b.tools = append(b.tools, &tool{name: "pumba kill", args: func(c string) *exec.Cmd { return exec.CommandContext(ctx, path, "kill", c) }})
 	} else {
-		b.missing = append(b.missing, "`pumba kill`, and what pumba leaves when it is killed while it pauses a container: there is no pumba here. "+
-			"The Go module proxy does not hand out its module (403 for each version), and Debian has no package of it. `-pumba` names a binary.")
+		b.missing = append(b.missing, "`pumba kill`: there is no pumba here, and `-pumba` names none. When this was written, the Go module proxy refused "+
+			"its module (403, the list of versions and six versions tried), and Debian had no package of it.")
 	}
+	b.missing = append(b.missing, "what pumba leaves when SIGKILL hits it while it pauses a container: this program does not try it.")
 	for range b.rounds {
 		for _, t := range b.tools {
 			if err := b.killOnce(ctx, t); err != nil {
