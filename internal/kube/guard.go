@@ -59,4 +59,3 @@ func (g *Guard) namespace(ctx context.Context, name string) (Namespace, error) {
 	}
 	return g.Client.Namespace(ctx, g.Where, name)
 }
-
