@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -96,6 +97,33 @@ func TestKubeProtected(t *testing.T) {
 	o := l.expect(2, "plan", l.file("    - fault: {type: delete}\n      target: {type: pod, namespace: kube-system, owner: Deployment/dns}\n"))
 	if !strings.Contains(o.stderr, "it is of the cluster itself (namespace kube-system)") {
 		t.Error(o.stderr)
+	}
+}
+
+// TestKubeTargets lists pods of all namespaces, with what protects them.
+func TestKubeTargets(t *testing.T) {
+	s := newShopOfPods(t)
+	l := newLab(t)
+	kept := s.Namespace(t, map[string]string{"simian.dev/protect": "true"})
+	s.Workload(t, "Deployment", kept, "db", s.far, 1)
+	o := l.expect(0, "targets", "pod", "-o", "json")
+	var rows []experiment.Listed
+	if err := json.Unmarshal([]byte(o.stdout), &rows); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, row := range rows {
+		if row.Kind == "pod" {
+			found[row.Workload+": "+row.Out]++
+		}
+	}
+	for row, want := range map[string]int{
+		"Deployment " + s.namespace + "/web: ":                                                      3,
+		"Deployment " + kept + "/db: protected: namespace " + kept + " has simian.dev/protect=true": 1,
+	} {
+		if found[row] != want {
+			t.Errorf("%d of %q are listed: %s", found[row], row, o.stdout)
+		}
 	}
 }
 
