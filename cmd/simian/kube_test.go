@@ -1,12 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +100,33 @@ func TestKubeProtected(t *testing.T) {
 	}
 }
 
+// TestKubeTargets lists pods of all namespaces, with what protects them.
+func TestKubeTargets(t *testing.T) {
+	s := newShopOfPods(t)
+	l := newLab(t)
+	kept := s.Namespace(t, map[string]string{"simian.dev/protect": "true"})
+	s.Workload(t, "Deployment", kept, "db", s.far, 1)
+	o := l.expect(0, "targets", "pod", "-o", "json")
+	var rows []experiment.Listed
+	if err := json.Unmarshal([]byte(o.stdout), &rows); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, row := range rows {
+		if row.Kind == "pod" {
+			found[row.Workload+": "+row.Out]++
+		}
+	}
+	for row, want := range map[string]int{
+		"Deployment " + s.namespace + "/web: ":                                                      3,
+		"Deployment " + kept + "/db: protected: namespace " + kept + " has simian.dev/protect=true": 1,
+	} {
+		if found[row] != want {
+			t.Errorf("%d of %q are listed: %s", found[row], row, o.stdout)
+		}
+	}
+}
+
 // TestKubeKilled kills the runner while a Deployment is scaled to nothing: the
 // guardian scales it back.
 func TestKubeKilled(t *testing.T) {
@@ -119,61 +143,37 @@ func TestKubeKilled(t *testing.T) {
 }
 
 // TestKubeAway has the API server go away in the midst of a run, and come back
-// after its action's end: the undo is tried until it works.
+// after its action's end: the undo is tried until it works, and the run sees
+// that as many pods run as before.
 func TestKubeAway(t *testing.T) {
 	s := newShopOfPods(t)
 	l := newLab(t)
-	c, _ := l.start(experiment.EventInjected, "run", l.file(s.action("{type: cordon}", "      for: 2s\n"), "  recovery: {within: 1m}\n"))
-	cordoned := func() bool { return kubetest.At(s.Get(t, "/api/v1/nodes/"+s.far), "spec", "unschedulable") != nil }
-	if !cordoned() {
-		t.Error("the node is not cordoned")
+	for name, c := range map[string]struct {
+		action string
+		struck func(t *testing.T) bool
+	}{
+		"cordon": {s.action("{type: cordon}", "      for: 2s\n"), func(t *testing.T) bool {
+			return kubetest.At(s.Get(t, "/api/v1/nodes/"+s.far), "spec", "unschedulable") != nil
+		}},
+		"scale": {s.action("{type: scale, replicas: 1}", "      for: 2s\n"), func(t *testing.T) bool { return s.replicas(t) != "3" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l.t = t
+			run, _ := l.start(experiment.EventInjected, "run", l.file(c.action, "  recovery: {within: 3m}\n"))
+			if !c.struck(t) {
+				t.Error("nothing was changed")
+			}
+			s.Away(t, func() { time.Sleep(4 * time.Second) })
+			<-run.done
+			if code := run.cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("exit %d\n%s%s", code, run.out.String(), run.err.String())
+			}
+			if c.struck(t) {
+				t.Error("it was not put back")
+			}
+			l.clean()
+		})
 	}
-	s.away(t, func() { time.Sleep(4 * time.Second) })
-	<-c.done
-	if code := c.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("exit %d\n%s%s", code, c.out.String(), c.err.String())
-	}
-	if cordoned() {
-		t.Error("the node is cordoned still")
-	}
-	l.clean()
-}
-
-// away runs fn while the API server is gone, and waits until it is back.
-func (s *shopOfPods) away(t *testing.T, fn func()) {
-	t.Helper()
-	dir := os.Getenv("SIMIAN_KUBE_DIR")
-	file := filepath.Join(dir, "apiserver.pid")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	old, err := os.FindProcess(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := old.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	kubetest.Until(t, "the API server is gone", func() bool {
-		_, _, err := s.Try(http.MethodGet, "/readyz", nil)
-		return err != nil
-	})
-	fn()
-	start := exec.Command("sh", "-c", `echo $$ >"$SIMIAN_KUBE_GROUP/cgroup.procs" && exec sh "$SIMIAN_KUBE_DIR/apiserver.sh" >>"$SIMIAN_KUBE_DIR/apiserver.log" 2>&1`)
-	if err := start.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = start.Wait() }()
-	if err := os.WriteFile(file, []byte(strconv.Itoa(start.Process.Pid)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	kubetest.Until(t, "the API server is back", func() bool {
-		status, _, _ := s.Try(http.MethodGet, "/readyz", nil)
-		return status == http.StatusOK
-	})
-	s.Workload(t, "Deployment", s.namespace, kubetest.Name("after"), s.far, 1) // controllers come back later than it
 }
 
 // TestKubeShop has the API server take the shop's manifests, and run them, all

@@ -115,13 +115,37 @@ func (a *app) listOf(ctx context.Context, kind string, s experiment.Selector) ([
 		return native.List(a.fs, a.dir)
 	}
 	if l, ok := s.(experiment.Lister); ok {
-		return l.List(ctx)
+		rows, err := l.List(ctx)
+		if kind != "process" { // which knows its own
+			for i := range rows {
+				a.look(ctx, &rows[i])
+			}
+		}
+		return rows, err
 	}
 	found, err := s.Select(ctx) // told nothing, it finds all that run
 	if errors.Is(err, experiment.ErrNoMatch) {
 		return nil, nil
 	}
 	return a.rowsOf(ctx, kind, found), err
+}
+
+// look adds to a row what the kernel tells of its process: its cgroup, and what
+// protects it. One that has just ended is left as it is.
+func (a *app) look(ctx context.Context, l *experiment.Listed) {
+	if l.PID == 0 {
+		return
+	}
+	l.Cgroup = a.cgroupOf(l.PID)
+	t, err := a.fs.Target(l.PID)
+	if err != nil || l.Out != "" {
+		return
+	}
+	t.Name = l.Name
+	if err := a.system(true).Check(ctx, t); errors.Is(err, experiment.ErrProtected) {
+		l.Protected = strings.TrimSuffix(err.Error(), ": "+experiment.ErrProtected.Error())
+		l.Out = "protected"
+	}
 }
 
 // rowsOf lists targets that a selector found.

@@ -115,6 +115,26 @@ func TestRowsOf(t *testing.T) {
 	}
 }
 
+// TestLook adds what the kernel knows of a row's process, and leaves one that is
+// out already as it is.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	a, s := newApp(nil, nil, nil), newSleeper(t)
+	for name, c := range map[string]struct {
+		pid       int
+		out       string
+		protected bool
+	}{
+		"free": {s.pid, "", false}, "an ancestor": {os.Getpid(), "", true}, "paused": {os.Getpid(), "paused", false}, "no process": {0, "exited", false},
+	} {
+		l := experiment.Listed{Kind: "docker", Name: "web", PID: c.pid, Out: c.out}
+		a.look(t.Context(), &l)
+		if (l.Protected != "") != c.protected || c.out != "" && l.Out != c.out || (l.Cgroup != "") != (c.pid > 0) {
+			t.Errorf("%s: %+v", name, l)
+		}
+	}
+}
+
 // TestWatch looks again until it is interrupted.
 func TestWatch(t *testing.T) {
 	t.Parallel()

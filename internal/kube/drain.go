@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/simianhq/simian/experiment"
 )
 
@@ -41,7 +39,7 @@ func (c *Client) PodsOn(ctx context.Context, node experiment.ObjectRef) (pods []
 	if err != nil {
 		return nil, nil, err
 	}
-	list, err := one.list(ctx, podQuery{fields: "spec.nodeName=" + node.Name}, metav1.ListOptions{})
+	list, err := one.list(ctx, podQuery{fields: "spec.nodeName=" + node.Name})
 	if err != nil {
 		return nil, nil, err
 	}

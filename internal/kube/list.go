@@ -3,17 +3,11 @@ package kube
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/simianhq/simian/experiment"
 )
@@ -35,21 +29,26 @@ const page = 500
 
 // Pods returns the pods that q names. Asked for the first time they are listed;
 // asked again, they are watched from then on (an informer), so that to look
-// often costs the API server nothing.
+// often costs the API server next to nothing. Where the watch is not known to be
+// up to date they are listed nevertheless.
 func (c *Client) Pods(ctx context.Context, q Query) ([]Pod, error) {
 	one, err := c.conn(q.Cluster)
 	if err != nil {
 		return nil, err
 	}
 	key := podQuery{q.Namespace, q.Labels, q.Fields}
-	if w := one.watch(key); w != nil {
-		if pods, ok := w.pods(ctx); ok {
+	w := one.watch(key)
+	if w != nil {
+		if pods, ok := w.pods(); ok {
 			return pods, nil
 		}
 	}
-	list, err := one.list(ctx, key, metav1.ListOptions{})
+	list, err := one.list(ctx, key)
 	if err != nil {
 		return nil, err
+	}
+	if w != nil {
+		w.compare(list)
 	}
 	pods := make([]Pod, len(list.Items))
 	for i := range list.Items {
@@ -92,7 +91,7 @@ func (k podQuery) options(q *rest.Request) {
 }
 
 // list lists all pods of a query, page by page, trimmed.
-func (c *conn) list(ctx context.Context, key podQuery, o metav1.ListOptions) (*corev1.PodList, error) {
+func (c *conn) list(ctx context.Context, key podQuery) (*corev1.PodList, error) {
 	all := &corev1.PodList{}
 	for next := ""; ; {
 		var part corev1.PodList
@@ -101,8 +100,6 @@ func (c *conn) list(ctx context.Context, key podQuery, o metav1.ListOptions) (*c
 			q.Param("limit", fmt.Sprint(page))
 			if next != "" {
 				q.Param("continue", next)
-			} else if o.ResourceVersion != "" {
-				q.Param("resourceVersion", o.ResourceVersion)
 			}
 		})
 		if err != nil {
@@ -116,94 +113,4 @@ func (c *conn) list(ctx context.Context, key podQuery, o metav1.ListOptions) (*c
 			return all, nil
 		}
 	}
-}
-
-// podWatch keeps the pods of one query up to date.
-type podWatch struct {
-	conn   *conn
-	key    podQuery
-	store  cache.Store
-	synced chan struct{} // closed once there is a first list
-	once   sync.Once
-
-	mu   sync.Mutex
-	lost error // why it is not up to date
-}
-
-func newPodWatch(c *conn, key podQuery) *podWatch {
-	w := &podWatch{conn: c, key: key, store: cache.NewStore(cache.MetaNamespaceKeyFunc), synced: make(chan struct{})}
-	quiet := logr.Discard()
-	r := cache.NewReflectorWithOptions(plain{&cache.ListWatch{
-		ListWithContextFunc:  w.list,
-		WatchFuncWithContext: w.watch,
-	}}, &corev1.Pod{}, w.store, cache.ReflectorOptions{Name: "pods", Logger: &quiet})
-	go r.RunWithContext(klog.NewContext(c.ends, quiet))
-	return w
-}
-
-// plain is a list and watch that are asked for one after the other, so that
-// pages are trimmed as they come.
-type plain struct{ *cache.ListWatch }
-
-// IsWatchListSemanticsUnSupported is client-go's way to ask for that.
-func (plain) IsWatchListSemanticsUnSupported() bool { return true }
-
-func (w *podWatch) list(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-	list, err := w.conn.list(ctx, w.key, o)
-	w.said(err)
-	return list, err
-}
-
-func (w *podWatch) watch(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-	r := call{verb: "watch", resource: "pods", namespace: w.key.namespace}
-	q, err := w.conn.request(r)
-	if err != nil {
-		return nil, err
-	}
-	w.key.options(q)
-	q.Param("watch", "true").Param("resourceVersion", o.ResourceVersion).Param("allowWatchBookmarks", "true")
-	if o.TimeoutSeconds != nil {
-		q.Param("timeoutSeconds", fmt.Sprint(*o.TimeoutSeconds))
-	}
-	events, err := q.Watch(ctx)
-	w.said(w.conn.explain(r, err))
-	if err != nil {
-		return nil, err
-	}
-	w.once.Do(func() { close(w.synced) }) // the list came before it, and is stored
-	return watch.Filter(events, func(e watch.Event) (watch.Event, bool) {
-		if p, ok := e.Object.(*corev1.Pod); ok {
-			e.Object = trim(p)
-		}
-		return e, true
-	}), nil
-}
-
-func (w *podWatch) said(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.lost = err
-}
-
-// pods returns what the watch knows, and whether that is up to date.
-func (w *podWatch) pods(ctx context.Context) ([]Pod, bool) {
-	select {
-	case <-w.synced:
-	case <-ctx.Done():
-		return nil, false
-	default: // listing once more is no slower than to wait for it
-		return nil, false
-	}
-	w.mu.Lock()
-	lost := w.lost
-	w.mu.Unlock()
-	if lost != nil {
-		return nil, false
-	}
-	objects := w.store.List()
-	pods := make([]Pod, 0, len(objects))
-	for _, o := range objects {
-		pods = append(pods, read(o.(*corev1.Pod)))
-	}
-	return pods, true
 }

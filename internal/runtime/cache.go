@@ -71,6 +71,9 @@ func (d *Docker) Still(ctx context.Context, want func(labels map[string]string, 
 	return names, err
 }
 
+// All returns all containers, by what one question tells: without pids.
+func (d *Docker) All(ctx context.Context) ([]Container, error) { return d.list(ctx, true) }
+
 // Running returns how many containers run.
 func (d *Docker) Running(ctx context.Context) (int, error) {
 	d.listen()

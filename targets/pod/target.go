@@ -19,10 +19,16 @@ func describe(t *experiment.Target, pod *kube.Pod, ns kube.Namespace, where expe
 		t.ID += ":" + t.Runtime.ID
 	}
 	t.Labels = labels(pod, ns)
-	if w := pod.Workload(); w.Name != "" {
-		t.Workload = fmt.Sprintf("%s %s/%s", w.Kind, pod.Namespace, w.Name)
-	}
+	t.Workload = workload(pod)
 	t.Unhealthy = pod.Running() && !pod.Ready
+}
+
+// workload names what a pod is one of: "Deployment shop/web", "" for nothing.
+func workload(pod *kube.Pod) string {
+	if w := pod.Workload(); w.Name != "" {
+		return fmt.Sprintf("%s %s/%s", w.Kind, pod.Namespace, w.Name)
+	}
+	return ""
 }
 
 // labels are the pod's; opting in counts from its annotation and its namespace

@@ -9,7 +9,8 @@
 #	NODE=no sh test/kube/with.sh go test ./internal/kube  # the control plane alone
 #
 # The command finds KUBECONFIG (of an administrator), CONTAINER_RUNTIME_ENDPOINT,
-# SIMIAN_KUBE_DIR (logs, certificates), and SIMIAN_KUBE_API, the API server's pid.
+# and SIMIAN_KUBE_DIR: logs, certificates, and NAME.pid and NAME.sh of the API server
+# and the controller manager, which tests kill and start anew.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$(cd "$here/../.." && pwd)/bin/kube
@@ -133,9 +134,13 @@ EOF
 start apiserver sh "$dir/apiserver.sh"
 echo "$pid" >"$dir/apiserver.pid"
 answers "the API server does not come up" apiserver api https://127.0.0.1:6443/readyz
-start manager "$bin/kube-controller-manager" --kubeconfig "$dir/manager.conf" --bind-address 127.0.0.1 \
+cat >"$dir/manager.sh" <<EOF
+exec "$bin/kube-controller-manager" --kubeconfig "$dir/manager.conf" --bind-address 127.0.0.1 \
 	--leader-elect=false --use-service-account-credentials --service-account-private-key-file "$dir/accounts.key" \
 	--root-ca-file "$dir/pki/apiserver.crt"
+EOF
+start manager sh "$dir/manager.sh"
+echo "$pid" >"$dir/manager.pid"
 start scheduler "$bin/kube-scheduler" --kubeconfig "$dir/scheduler.conf" --bind-address 127.0.0.1 --leader-elect=false
 
 export KUBECONFIG="$dir/admin.conf" SIMIAN_KUBE_DIR="$dir" SIMIAN_KUBE_GROUP="$unified/$group/daemons"
