@@ -113,7 +113,7 @@ func TestInjectKill(t *testing.T) {
 	t.Parallel()
 	l, s := newLab(t), newSleeper(t)
 	o := l.simian("inject", "kill", "--process", fmt.Sprint(s.pid), "--irreversible", "--recovery", "10ms")
-	if o.code != 4 || !strings.Contains(o.stdout, "has 0 of 1 running") {
+	if o.code != 4 || !strings.Contains(o.stdout, " running; by hand: start 1") {
 		t.Errorf("exit %d: %s%s", o.code, o.stdout, o.stderr)
 	}
 	l.clean()

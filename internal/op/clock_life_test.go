@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -267,7 +268,10 @@ func prey32(t *testing.T) experiment.ProcessID {
 		"\x01\x00\x00\x00\x00\x00\x00\x00\x00\x80\x04\x08\x00\x80\x04\x08\x5d\x00\x00\x00\x5d\x00\x00\x00\x05\x00\x00\x00\x00\x10\x00\x00" + // its only segment
 		"\xb8\x1d\x00\x00\x00\xcd\x80\xeb\xf7" // mov eax, pause; int 0x80; jmp
 	path := t.TempDir() + "/pause32"
-	must(t, os.WriteFile(path, []byte(program), 0o755))
+	syscall.ForkLock.RLock() // another's child, not a program yet, would hold it open for writing
+	err := os.WriteFile(path, []byte(program), 0o755)
+	syscall.ForkLock.RUnlock()
+	must(t, err)
 	cmd := exec.Command(path)
 	if err := cmd.Start(); errors.Is(err, unix.ENOEXEC) {
 		t.Skip("this kernel runs no programs of 32 bits")
@@ -275,6 +279,7 @@ func prey32(t *testing.T) experiment.ProcessID {
 		must(t, err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	await(t, "the program", func() bool { return bits32(host, cmd.Process.Pid) })
 	id, err := host.Identify(cmd.Process.Pid)
 	must(t, err)
 	return id

@@ -410,7 +410,7 @@ func TestUndoThatCannotStart(t *testing.T) {
 	s := up(t, web)
 	step := s.strike("web-1", faultOf("stop", func(f *chaos.Stop) { f.Signal = "KILL" }))
 	must(t, os.Remove(web.Rootfs+"/inside"))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	if err := step.Undo.Apply(ctx); err == nil || !strings.Contains(err.Error(), "web-1 is exited") || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("%v", err)

@@ -90,7 +90,7 @@ func addModules(a *archive, dir string) error {
 
 // read is what tests read outside of their own package: the pages they compare
 // with the code, and the examples.
-var read = []string{"README.md", "docs/*", "examples/*/*"}
+var read = []string{"README.md", "docs/*", "examples/*/*", "examples/*/*/*.yaml"}
 
 // addTests adds each package's tests and testdata where they are in the
 // repository, what else they read there, and the order in which they run.
