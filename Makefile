@@ -60,7 +60,7 @@ VMFLAGS += -skip '^(TestShop|TestQuickstart|TestLabThatDoesNotComeUp|TestDepende
 # to cut its journal at each write, which is the same on every kernel.
 VMFLAGS += -skip '^(TestKilledAtEveryWrite|TestLabKilledAtEveryWrite)$$'
 # and those of files and flags, which every kernel reads alike.
-VMFLAGS += -skip '^(TestInvalid|TestExamples|TestInject|TestPolicy|TestSelect|TestTargets)'
+VMFLAGS += -skip '^(TestInvalidFiles|TestExamplesLoad|TestInject.*|TestPolicy|TestTargets)$$'
 
 lab-vm: ## the kernel's tests again, on a second kernel: netem, cgroup v2 alone
 	$(MAKE) -j2 -Otarget lab-vm-3 lab-vm-1 lab-vm-2
