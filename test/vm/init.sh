@@ -93,7 +93,7 @@ tests() {
 		printf 'file %s\n' /run/simian /run/simian/locks # which simian makes, and leaves
 	} >/lab/before
 	printf '\036begin %s\n' "$1"
-	inside "$2" ./vm.test -test.v -test.short -test.timeout=30m \
+	inside "$2" ./vm.test -test.v -test.short -test.timeout=50m \
 		"-test.run=$(cat /lab/run)" "-test.skip=$(cat /lab/skip)"
 	code=$?
 	new | while read -r left; do
