@@ -55,9 +55,7 @@ func TestKubeRuns(t *testing.T) {
 				t.Errorf("%s", o.stdout)
 			}
 			l.clean()
-			if n := len(s.Running(t, s.namespace, "web")); n != 3 {
-				t.Errorf("%d pods run", n)
-			}
+			kubetest.Until(t, "three pods run, and a rollout's extra one is gone", func() bool { return len(s.Running(t, s.namespace, "web")) == 3 })
 			if node := s.Get(t, "/api/v1/nodes/"+s.far); kubetest.At(node, "spec", "unschedulable") != nil {
 				t.Error("the node is cordoned")
 			}
